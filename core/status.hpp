@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Expected failures as values: `Status` (ok or a code with one line of text) and `Result<T>` (a value or a Status).
+// Programmer errors go through core/check.hpp instead. Nothing here throws.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace spillway {
+
+enum class Code {
+  kOk = 0,
+  kInvalidArgument,  // the caller's words are off (exit code 1)
+  kBadInput,         // a file or stream is not what it should be (exit code 2)
+  kNotFound,         // nothing under that name
+  kIo,               // the operating system said no while reading or writing (exit code 2)
+  kInfeasible,       // proven: no plan of this policy fits the budget (exit code 3)
+  kGaveUp,           // no plan found within the work limit; one may exist (exit code 3)
+  kOutOfMemory,      // the budget or the device is full
+  kUnsupported,      // known, and not possible here
+  kInternal,         // a bug of ours (exit code 4)
+};
+
+/// Lower-case name of a code, as printed in messages ("bad input").
+std::string_view code_name(Code code);
+
+class [[nodiscard]] Status {
+ public:
+  Status() = default;
+  Status(Code code, std::string message) : code_(code), message_(std::move(message)) {}
+
+  bool ok() const { return code_ == Code::kOk; }
+  Code code() const { return code_; }
+  const std::string& message() const { return message_; }
+
+ private:
+  Code code_ = Code::kOk;
+  std::string message_;
+};
+
+/// A value of type T, or the Status that says why there is none. Invariant: has a value iff status().ok().
+template <typename T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {         // NOLINT(google-explicit-constructor)
+    if (status_.ok()) status_ = Status(Code::kInternal, "Result built from an ok Status");
+  }
+
+  bool ok() const { return value_.has_value(); }
+  const Status& status() const { return status_; }
+
+  /// REQUIRES: ok().
+  T& value() & { return *value_; }
+  const T& value() const& { return *value_; }
+  T&& value() && { return std::move(*value_); }
+
+ private:
+  std::optional<T> value_;
+  Status status_;
+};
+
+}  // namespace spillway
+
+#define SPW_CONCAT_INNER(a, b) a##b
+#define SPW_CONCAT(a, b) SPW_CONCAT_INNER(a, b)
+
+/// Returns from the enclosing function (which returns Status or Result) when `expr` is a failed Status.
+#define SPW_RETURN_IF_ERROR(expr)                       \
+  do {                                                  \
+    ::spillway::Status spw_status = (expr);             \
+    if (!spw_status.ok()) return spw_status;            \
+  } while (false)
+
+/// `SPW_ASSIGN_OR_RETURN(auto x, f());`: x is the value of the Result, or its Status is returned.
+#define SPW_ASSIGN_OR_RETURN(decl, expr) \
+  SPW_ASSIGN_OR_RETURN_IMPL(SPW_CONCAT(spw_result_, __LINE__), decl, expr)
+#define SPW_ASSIGN_OR_RETURN_IMPL(tmp, decl, expr) \
+  auto tmp = (expr);                               \
+  if (!tmp.ok()) return tmp.status();              \
+  decl = std::move(tmp).value()
