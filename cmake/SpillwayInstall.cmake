@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# Install rules: headers under include/spillway, libraries, the program, find_package and pkg-config files.
+
+include(CMakePackageConfigHelpers)
+
+get_property(libraries GLOBAL PROPERTY SPILLWAY_LIBRARIES)
+install(TARGETS ${libraries} EXPORT spillwayTargets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET spillway)
+  install(TARGETS spillway RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+foreach(folder IN ITEMS core policy device allocator kernels offload integration)
+  install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/spillway
+          FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h")
+endforeach()
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/spillway)
+install(EXPORT spillwayTargets NAMESPACE spillway:: DESTINATION ${package_dir})
+configure_package_config_file(cmake/spillwayConfig.cmake.in "${PROJECT_BINARY_DIR}/spillwayConfig.cmake"
+                              INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/spillwayConfigVersion.cmake"
+                                 COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/spillwayConfig.cmake"
+              "${PROJECT_BINARY_DIR}/spillwayConfigVersion.cmake"
+        DESTINATION ${package_dir})
