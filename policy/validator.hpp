@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The judge: replays a plan's program step by step and says which law it breaks. Shares no code with planners, lowering or the
+// simulator; slower and simpler on purpose (it recounts all device bytes from scratch wherever it looks).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "policy/device_model.hpp"
+#include "policy/plan.hpp"
+#include "policy/profile.hpp"
+
+namespace spillway {
+
+enum class Law : std::uint8_t {
+  kEveryOpOnceInOrder,     // the step's own ops are all there, once, in order
+  kInputResident,          // used while not resident
+  kOverBudget,             // more device bytes than the budget at some instant
+  kUnmovableMoved,         // a parameter, gradient, optimizer state, constant or temporary was moved
+  kForbiddenRecompute,     // RNG without state, collective, in-place or never-recompute op run again
+  kLossyIntoExact,         // lossy codec not allowed, or its result feeds a recompute
+  kContentLost,            // dropped without a way back and needed later, or gone at the end of the step
+  kCopyEngineOverlap,      // two copies at once on one engine, or a copy faster than the link
+  kDeadlock,               // memory is asked for that no pending copy will free
+  kPinnedOverBudget,
+  kIllegalTransition,      // an instruction that makes no sense where the storage is
+  kDecisionMismatch,       // the summary says other than the program does
+};
+std::string_view name_of(Law law);
+
+struct Violation {
+  Law law = Law::kInputResident;
+  std::size_t instruction = 0;  // index into Plan::program
+  std::string text;             // who, what, bytes
+};
+
+struct ValidateOptions {
+  std::uint64_t budget_bytes = 0;  // 0: no limit
+  std::uint64_t pinned_bytes = 0;  // 0: no limit
+  bool allow_lossy = false;
+  std::size_t max_violations = 8;
+};
+
+/// What the judge saw, to be compared with what the simulator claims.
+struct Verdict {
+  std::vector<Violation> violations;
+  std::uint64_t peak_bytes = 0;
+  std::int64_t step_ns = 0;
+
+  bool ok() const { return violations.empty(); }
+};
+
+Verdict validate(const Profile& profile, const DeviceModel& device, const Plan& plan, const ValidateOptions& options);
+
+}  // namespace spillway
