@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The readers behind reader.hpp, one pair per format: a test on the first bytes and a streaming
+// read. Formats written by spillway itself are declared in spwt_format.hpp.
+#pragma once
+
+#include "core/status.hpp"
+#include "core/trace.hpp"
+#include "integration/trace/byte_source.hpp"
+#include "integration/trace/reader.hpp"
+
+#include <string_view>
+
+namespace spillway {}  // namespace spillway
