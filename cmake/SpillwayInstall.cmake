@@ -23,3 +23,16 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/spillwayConfigVersion.cm
 install(FILES "${PROJECT_BINARY_DIR}/spillwayConfig.cmake"
               "${PROJECT_BINARY_DIR}/spillwayConfigVersion.cmake"
         DESTINATION ${package_dir})
+
+# pkg-config: prefix is found from the file's own place, so that `cmake --install --prefix` and a moved tree work.
+file(RELATIVE_PATH SPILLWAY_PC_TO_PREFIX
+     "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+set(SPILLWAY_PC_LIBS "")
+foreach(library IN LISTS libraries)
+  get_target_property(type ${library} TYPE)
+  if(type STREQUAL "STATIC_LIBRARY")
+    string(PREPEND SPILLWAY_PC_LIBS "-l${library} ")  # users before what they use
+  endif()
+endforeach()
+configure_file(cmake/spillway.pc.in "${PROJECT_BINARY_DIR}/spillway.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/spillway.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A data file that the build put into the library (see cmake/SpillwayEmbed.cmake): calibration tables,
-// the report's page. Texts live as long as the program.
+// A data file that the build put into the library (see cmake/SpillwayEmbed.cmake): calibration
+// tables, the report's page. Texts live as long as the program.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Version and git revision of this build; every printed figure carries them. The texts are generated
-// (cmake/SpillwayVersion.cmake), so that a new commit recompiles one small file and nothing else.
+// Version and git revision of this build; every printed figure carries them. The texts are
+// generated (cmake/SpillwayVersion.cmake), so that a new commit recompiles one small file and
+// nothing else.
 #pragma once
 
 #include <string_view>

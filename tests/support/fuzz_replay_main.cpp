@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a fuzz target over the files named on the command line (folders are walked), so that seeds and past
-// findings are checked in every build, with any compiler. Also tries each file cut short at 16 places.
+// Runs a fuzz target over the files named on the command line (folders are walked), so that seeds
+// and past findings are checked in every build, with any compiler. Also tries each file cut short
+// at 16 places.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -20,14 +21,17 @@ bool replay(const std::filesystem::path& path) {
     std::fprintf(stderr, "%s: cannot be read\n", path.c_str());
     return false;
   }
-  const std::vector<char> text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const std::vector<char> text{std::istreambuf_iterator<char>(in),
+                               std::istreambuf_iterator<char>()};
   constexpr std::size_t kCuts = 16;
   for (std::size_t cut = 0; cut <= kCuts; ++cut) {
     // A copy of exactly the cut's size, so that a sanitizer sees a read past its end.
     const std::size_t size = text.size() * cut / kCuts;
     std::vector<std::uint8_t> bytes(size);
-    std::transform(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(size), bytes.begin(),
-                   [](char c) { return static_cast<std::uint8_t>(c); });
+    std::transform(
+        text.begin(), text.begin() + static_cast<std::ptrdiff_t>(size), bytes.begin(), [](char c) {
+          return static_cast<std::uint8_t>(c);
+        });
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
   return true;

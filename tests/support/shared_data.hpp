@@ -3,10 +3,10 @@
 // $SPILLWAY_SHARED_DATA, else ../shared/data beside the source tree.
 #pragma once
 
+#include "tests/support/skip.hpp"
+
 #include <filesystem>
 #include <optional>
-
-#include "tests/support/skip.hpp"
 
 namespace spillway::test {
 
@@ -15,12 +15,12 @@ std::optional<std::filesystem::path> shared_data_dir();
 
 }  // namespace spillway::test
 
-/// Defines `const std::filesystem::path dir`; without the data, reports the test as skipped and returns from it.
-#define SPW_REQUIRE_SHARED_DATA(dir)                                              \
-  const std::optional<std::filesystem::path> dir##_found =                        \
-      ::spillway::test::shared_data_dir();                                        \
-  if (!dir##_found) {                                                             \
-    ::spillway::test::report_skipped("the shared data (set SPILLWAY_SHARED_DATA)"); \
-    return;                                                                       \
-  }                                                                               \
+/// Defines `const std::filesystem::path dir`; without the data, reports the test as skipped and
+/// returns from it.
+#define SPW_REQUIRE_SHARED_DATA(dir)                                                            \
+  const std::optional<std::filesystem::path> dir##_found = ::spillway::test::shared_data_dir(); \
+  if (!dir##_found) {                                                                           \
+    ::spillway::test::report_skipped("the shared data (set SPILLWAY_SHARED_DATA)");             \
+    return;                                                                                     \
+  }                                                                                             \
   const std::filesystem::path& dir = *dir##_found

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a test says that it cannot run here: one line on stdout, and an exit code that ctest lists as skipped.
-// Only a run without a failed check is reported so; a skip never hides a failure.
+// How a test says that it cannot run here: one line on stdout, and an exit code that ctest lists as
+// skipped. Only a run without a failed check is reported so; a skip never hides a failure.
 #pragma once
 
 #include <string_view>
