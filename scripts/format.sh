@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Formats every C++ file that git tracks; with --check it only names the files that are not formatted.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mapfile -t files < <(git ls-files '*.hpp' '*.h' '*.cpp' '*.cu' '*.cuh')
+if [[ "${1-}" != --check ]]; then
+  clang-format -i "${files[@]}"
+  exit
+fi
+wrong=0
+for file in "${files[@]}"; do
+  if ! clang-format --dry-run --Werror "$file" 2>/dev/null; then
+    printf '%s: not formatted (run scripts/format.sh)\n' "$file"
+    wrong=1
+  fi
+done
+exit "$wrong"
