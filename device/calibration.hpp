@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a GPU can do, as plain numbers: memory, bandwidth, arithmetic and link rates. Every number
+// comes with its source from a device/calib/*.json built into the library, or from a text of the
+// same form (docs/generator.md, "Calibration files"). Reads no files: the caller passes the text.
+#pragma once
+
+#include "core/status.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace spillway {
+
+/// What arithmetic is done in. kFp32 is plain fp32 on the vector units, kTf32 fp32 storage on the
+/// tensor cores.
+enum class MathMode : std::uint8_t { kFp32 = 0, kTf32 = 1, kBf16 = 2, kFp16 = 3, kFp8 = 4 };
+inline constexpr int kMathModeCount = 5;
+
+/// "fp32", "tf32", ...: the key of a rate in the JSON.
+std::string_view name_of(MathMode mode);
+
+/// Data-sheet rate and the rate that good kernels reach; both 0 when the GPU has no such mode.
+struct AchievableRate {
+  double peak = 0;
+  double achieved = 0;
+};
+
+/// One number as the file states it, for people: nothing computes with it.
+struct SourcedNumber {
+  std::string key;  // "bf16.achieved"
+  double value = 0;
+  std::string unit;
+  std::string source;
+  std::string kind;  // published, measured or derived
+};
+
+struct Calibration {
+  std::string name;                  // "h200"
+  std::string title;                 // "NVIDIA H200 SXM 141 GB"
+  std::vector<std::string> aliases;  // other names that find it
+  std::string kind;                  // "published" or "measured"
+
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t page_bytes = 0;                                 // smallest piece the driver maps
+  AchievableRate memory_bytes_per_s;                            // device memory, read + written
+  std::array<AchievableRate, kMathModeCount> math_flops_per_s;  // dense, by MathMode
+  double attention_flops_per_s = 0;                             // fused attention in 16 bits
+  double h2d_bytes_per_s = 0;                                   // pinned host memory to device
+  double d2h_bytes_per_s = 0;                                   // device to pinned host memory
+  double h2d_while_d2h_bytes_per_s =
+      0;                              // host to device while the other direction is busy; 0 unknown
+  double peer_bytes_per_s = 0;        // collectives and peer copies, one direction
+  std::uint64_t copy_latency_ns = 0;  // fixed part of a copy
+  std::uint64_t launch_latency_ns = 0;  // from one kernel's end to the next one's start
+  std::string link_source;              // where h2d comes from
+  std::vector<SourcedNumber> numbers;   // all of the above with sources, in file order
+
+  /// Dense matrix rate that kernels reach. A mode the GPU lacks runs at the fp32 rate, as libraries
+  /// emulate it there.
+  double matmul_flops_per_s(MathMode mode) const;
+  /// Everything that is not a matrix product runs on the fp32 units.
+  double vector_flops_per_s() const { return math_flops_per_s[0].achieved; }
+};
+
+/// The GPU called `name`, tolerantly: "h200", "H200", "NVIDIA H200", or a driver's product name
+/// that holds one of the names as whole words ("Tesla V100-SXM2-32GB"); the longest match wins.
+/// kNotFound lists what there is.
+Result<Calibration> load_calibration(std::string_view name);
+
+/// A user's file of the same form. `source_name` opens error texts. All of kBadInput.
+Result<Calibration> parse_calibration(std::string_view json_text, std::string_view source_name);
+
+/// Names of the built-in files, sorted.
+std::vector<std::string> calibration_names();
+
+}  // namespace spillway
