@@ -49,13 +49,18 @@ constexpr std::array<std::pair<RecordKind, std::string_view>, 38> kKinds = {{
     {RecordKind::kCounter, "counter"},
 }};
 
+constexpr std::array<std::string_view, 256> make_names() {
+  std::array<std::string_view, 256> names{};
+  for (const auto& [kind, name] : kKinds) names[static_cast<std::uint8_t>(kind)] = name;
+  return names;
+}
+
+// Indexed by kind: readers ask for every record.
+constexpr std::array<std::string_view, 256> kNames = make_names();
+
 }  // namespace
 
-std::string_view name_of(RecordKind kind) {
-  for (const auto& [value, name] : kKinds)
-    if (value == kind) return name;
-  return {};
-}
+std::string_view name_of(RecordKind kind) { return kNames[static_cast<std::uint8_t>(kind)]; }
 
 bool parse_record_kind(std::string_view text, RecordKind* kind) {
   for (const auto& [value, name] : kKinds) {

@@ -4,6 +4,7 @@
 #include "integration/trace/reader.hpp"
 
 #include "integration/trace/formats.hpp"
+#include "integration/trace/spwt_format.hpp"
 
 #include <new>
 #include <utility>
@@ -56,7 +57,9 @@ Result<TraceInfo> read_detected(ByteSource& source, const ReadOptions& options, 
 }  // namespace
 
 const std::vector<TraceFormat>& trace_formats() {
-  static const std::vector<TraceFormat> formats = {};
+  static const std::vector<TraceFormat> formats = {
+      {"spwt", is_spwt, read_spwt},
+  };
   return formats;
 }
 

@@ -17,6 +17,8 @@ namespace spillway {
 struct ReadOptions {
   /// Which device of a multi-device file; -1 takes the one with the most events.
   int device = -1;
+  /// Damaged or cut .spwt files: read what is intact and note what was lost, instead of failing.
+  bool recover = false;
   /// Called now and then with consumed and total bytes of the file.
   std::function<void(std::uint64_t, std::uint64_t)> progress;
 };
