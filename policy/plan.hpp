@@ -35,7 +35,7 @@ struct Decision {
 /// What one instruction does, in compute-stream order. "Form" is what of a storage is on the device: its bytes, or a codec's payload.
 enum class InstructionKind : std::uint8_t {
   kCompute,     // target op: the step's own op. Every op exactly once, in order. After op freed_after the storage is gone for good
-  kRecompute,   // target op again: needs its inputs; makes those of its outputs that are not resident (the others need scratch)
+  kRecompute,   // target op again: needs its inputs; makes each output that is nowhere, even one freed before (the rest is scratch)
   kDrop,        // target storage: whatever of it is on the device is freed
   kCompress,    // target storage: payload is encoded beside the source, then the source is freed
   kDecompress,  // target storage: bytes are decoded beside the payload, then the payload is freed
