@@ -1,6 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # spillway_tests(): a folder's doctest program, and its test cases as ctest entries with their suite as label.
 
+# What every test source is compiled with. Tests are judges, not products: less optimisation builds them in
+# half the time, and fuzzing's coverage marks belong into the code under test only.
+function(spillway_test_code target)
+  spillway_own_code(${target})
+  target_include_directories(${target} PRIVATE "${spillway_SOURCE_DIR}")
+  target_compile_definitions(${target} PRIVATE
+    DOCTEST_CONFIG_SUPER_FAST_ASSERTS
+    SPILLWAY_SOURCE_DIR="${spillway_SOURCE_DIR}"
+    SPILLWAY_BINARY_DIR="${spillway_BINARY_DIR}")
+  target_compile_options(${target} PRIVATE
+    $<IF:$<BOOL:${SPILLWAY_SANITIZE}>,-O0,$<$<CONFIG:Release>:-O1>>
+    $<$<BOOL:${SPILLWAY_FUZZ}>:-fno-sanitize=fuzzer-no-link>)
+  target_link_libraries(${target} PRIVATE doctest::doctest fmt::fmt nlohmann_json::nlohmann_json)
+endfunction()
+
+# The parts that every test program shares, doctest's own implementation among them, compiled once.
+function(spillway_test_support)
+  file(GLOB support CONFIGURE_DEPENDS "${spillway_SOURCE_DIR}/tests/support/*.cpp")
+  list(FILTER support EXCLUDE REGEX "/fuzz_replay_main\\.cpp$")
+  add_library(spillway_test_support OBJECT ${support})
+  spillway_test_code(spillway_test_support)
+  target_link_libraries(spillway_test_support PRIVATE spillway::integration)
+endfunction()
+
 # spillway_tests(NAME GLOBS pattern... [LINK dep...]): nothing when no file matches.
 function(spillway_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "GLOBS;LINK")
@@ -9,18 +33,11 @@ function(spillway_tests name)
     return()
   endif()
   set(target spillway_${name}_tests)
-  file(GLOB support CONFIGURE_DEPENDS "${spillway_SOURCE_DIR}/tests/support/*.cpp")
-  list(FILTER support EXCLUDE REGEX "_main\\.cpp$")
-  add_executable(${target} ${sources} ${support} "${spillway_SOURCE_DIR}/tests/support/doctest_main.cpp")
-  spillway_own_code(${target})
+  add_executable(${target} ${sources} $<TARGET_OBJECTS:spillway_test_support>)
+  spillway_test_code(${target})
   set_target_properties(${target} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/tests")
-  target_include_directories(${target} PRIVATE "${spillway_SOURCE_DIR}")
-  target_compile_definitions(${target} PRIVATE
-    SPILLWAY_SOURCE_DIR="${spillway_SOURCE_DIR}"
-    SPILLWAY_BINARY_DIR="${spillway_BINARY_DIR}")
-  target_link_libraries(${target} PRIVATE
-    ${arg_LINK} doctest::doctest fmt::fmt nlohmann_json::nlohmann_json)
+  target_link_libraries(${target} PRIVATE ${arg_LINK})
   if(TARGET spillway)
     add_dependencies(${target} spillway)
     target_compile_definitions(${target} PRIVATE SPILLWAY_PROGRAM="$<TARGET_FILE:spillway>")

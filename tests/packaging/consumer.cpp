@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a user's first program does with the library: reads a byte count, sends a trace record through the
-// topmost library into a sink of its own, and prints the version it was linked to.
-#include <cstdint>
-#include <cstdio>
-#include <string_view>
-
+// What a user's first program does with the library: reads a byte count, sends a trace record
+// through the topmost library into a sink of its own, and prints the version it was linked to.
 #include "core/trace.hpp"
 #include "core/units.hpp"
 #include "core/version.hpp"
 #include "integration/trace/emitter.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <string_view>
 
 namespace {
 

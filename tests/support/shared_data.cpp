@@ -8,6 +8,7 @@
 namespace spillway::test {
 
 std::optional<std::filesystem::path> shared_data_dir() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment.
   const char* named = std::getenv("SPILLWAY_SHARED_DATA");
   const std::filesystem::path dir =
       named != nullptr && *named != '\0'

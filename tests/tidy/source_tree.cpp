@@ -4,11 +4,10 @@
 #include "tests/tidy/source_tree.hpp"
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <functional>
 #include <map>
-#include <regex>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -21,7 +20,7 @@ using Graph = std::map<std::string, std::set<std::string>>;
 // What each folder may include besides itself: the arrows of docs/architecture.md, closed over
 // their ends.
 const std::map<std::string, std::set<std::string>>& allowed_folders() {
-  static const std::map<std::string, std::set<std::string>> table = {
+  static const std::map<std::string, std::set<std::string>> kTable = {
       {"core", {}},
       {"policy", {"core"}},
       {"device", {"core"}},
@@ -30,7 +29,7 @@ const std::map<std::string, std::set<std::string>>& allowed_folders() {
       {"offload", {"policy", "allocator", "kernels", "device", "core"}},
       {"integration", {"offload", "policy", "allocator", "kernels", "device", "core"}},
   };
-  return table;
+  return kTable;
 }
 
 struct Include {
@@ -46,17 +45,67 @@ std::vector<std::string> read_lines(const fs::path& path) {
   return lines;
 }
 
+std::string_view without_blanks(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t");
+  return first == std::string_view::npos ? std::string_view() : text.substr(first);
+}
+
+// `#include <x>` or `#include "x"`, with blanks wherever the preprocessor allows them.
+std::optional<Include> parse_include(std::string_view text) {
+  text = without_blanks(text);
+  if (!text.starts_with("#")) return std::nullopt;
+  text = without_blanks(text.substr(1));
+  if (!text.starts_with("include")) return std::nullopt;
+  text = without_blanks(text.substr(std::string_view("include").size()));
+  if (!text.starts_with("<") && !text.starts_with("\"")) return std::nullopt;
+  const bool quoted = text.front() == '"';
+  const std::size_t end = text.find(quoted ? '"' : '>', 1);
+  if (end == std::string_view::npos) return std::nullopt;
+  return Include{0, quoted, std::string(text.substr(1, end - 1))};
+}
+
 std::vector<Include> includes_of(const fs::path& path) {
-  static const std::regex pattern(R"(^\s*#\s*include\s*([<"])([^">]+)[">])");
   std::vector<Include> found;
   const std::vector<std::string> lines = read_lines(path);
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    std::smatch match;
-    if (std::regex_search(lines[i], match, pattern)) {
-      found.push_back({i + 1, match[1] == "\"", match[2]});
+    if (std::optional<Include> include = parse_include(lines[i])) {
+      include->line = i + 1;
+      found.push_back(*include);
     }
   }
   return found;
+}
+
+bool is_word_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+bool has_word(std::string_view text, std::string_view word) {
+  for (std::size_t at = text.find(word); at != std::string_view::npos;
+       at = text.find(word, at + 1)) {
+    const std::size_t end = at + word.size();
+    if ((at == 0 || !is_word_char(text[at - 1])) &&
+        (end == text.size() || !is_word_char(text[end]))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The texts between each `open` and the next `close` of a line.
+std::vector<std::string> between(std::string_view line,
+                                 std::string_view open,
+                                 std::string_view close) {
+  std::vector<std::string> texts;
+  std::size_t at = line.find(open);
+  while (at != std::string_view::npos) {
+    const std::size_t begin = at + open.size();
+    const std::size_t end = line.find(close, begin);
+    if (end == std::string_view::npos) break;
+    texts.emplace_back(line.substr(begin, end - begin));
+    at = line.find(open, end + close.size());
+  }
+  return texts;
 }
 
 bool has_extension(const fs::path& path, std::initializer_list<std::string_view> extensions) {
@@ -131,18 +180,18 @@ std::string angled_fault(const std::string& file, const std::string& target) {
   if ((folder == "core" || folder == "policy") && target.find_first_of("./") != std::string::npos) {
     return folder + " includes the standard library only";
   }
-  static const std::set<std::string> impure = {"chrono",
-                                               "ctime",
-                                               "filesystem",
-                                               "fstream",
-                                               "future",
-                                               "mutex",
-                                               "thread",
-                                               "iostream",
-                                               "random",
-                                               "atomic",
-                                               "condition_variable"};
-  if (folder == "policy" && impure.count(target) != 0) {
+  static const std::set<std::string> kImpure = {"chrono",
+                                                "ctime",
+                                                "filesystem",
+                                                "fstream",
+                                                "future",
+                                                "mutex",
+                                                "thread",
+                                                "iostream",
+                                                "random",
+                                                "atomic",
+                                                "condition_variable"};
+  if (folder == "policy" && kImpure.count(target) != 0) {
     return "policy is pure: no files, clock, threads or unseeded chance";
   }
   return "";
@@ -218,15 +267,17 @@ std::vector<fs::path> markdown_files(const fs::path& root) {
 
 // True for a back-quoted text that can only be meant as a file or folder of this repository.
 bool looks_like_repo_path(const fs::path& root, const std::string& text) {
-  static const std::regex shape(R"(^[A-Za-z0-9_.][A-Za-z0-9_.\-]*(/[A-Za-z0-9_.\-]+)+/?$)");
-  if (!std::regex_match(text, shape)) return false;
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return is_word_char(c) || c == '.' || c == '-' || c == '/';
+  });
+  if (!plain || text.find('/', 1) == std::string::npos || text.front() == '/') return false;
   if (text.starts_with("../") || text.starts_with("build")) return false;
   const fs::path name = fs::path(text).filename();
   if (name.string().starts_with("embedded_"))
     return false;  // generated, see cmake/SpillwayEmbed.cmake
   const std::string top = first_part(text);
-  static const std::set<std::string> ours = {"cmake", "docs", "tests", "bench", "scripts", ".ci"};
-  return allowed_folders().count(top) != 0 || ours.count(top) != 0 || fs::exists(root / top);
+  static const std::set<std::string> kOurs = {"cmake", "docs", "tests", "bench", "scripts", ".ci"};
+  return allowed_folders().count(top) != 0 || kOurs.count(top) != 0 || fs::exists(root / top);
 }
 
 }  // namespace
@@ -239,8 +290,10 @@ Findings layer_findings(const fs::path& root) {
       const std::string fault =
           include.quoted ? quoted_fault(file, include.target) : angled_fault(file, include.target);
       if (!fault.empty()) {
-        findings.push_back(file + ":" + std::to_string(include.line) + ": " + include.target +
-                           ": " + fault);
+        std::string finding = file;
+        finding += ":" + std::to_string(include.line) + ": ";
+        finding += include.target + ": " + fault;
+        findings.push_back(finding);
       }
     }
   }
@@ -289,8 +342,10 @@ Findings file_findings(const fs::path& root) {
   }
 
   // Spelled in two halves, so that this file does not report itself.
-  static const std::regex leftover(std::string("\\b(TO") + "DO|FIX" + "ME|XX" + "X|HA" + "CK)\\b");
-  static const std::regex hidden(R"(^\s*(inline\s+)?namespace\s+([a-z_]+::)*detail\b)");
+  const std::vector<std::string> leftovers = {std::string("TO") + "DO",
+                                              std::string("FIX") + "ME",
+                                              std::string("XX") + "X",
+                                              std::string("HA") + "CK"};
   const std::string skip_text = std::string("\"skipp") + "ed: ";
   Findings findings;
   for (const fs::path& path : paths) {
@@ -304,8 +359,14 @@ Findings file_findings(const fs::path& root) {
     }
     for (std::size_t i = 0; i < lines.size(); ++i) {
       const std::string at = file + ":" + std::to_string(i + 1) + ": ";
-      if (std::regex_search(lines[i], leftover)) findings.push_back(at + "leftover mark");
-      if (std::regex_search(lines[i], hidden)) findings.push_back(at + "namespace detail");
+      for (const std::string& word : leftovers) {
+        if (has_word(lines[i], word)) findings.push_back(at + "leftover mark");
+      }
+      const std::string_view code = without_blanks(lines[i]);
+      if ((code.starts_with("namespace ") || code.starts_with("inline namespace ")) &&
+          has_word(code, "detail")) {
+        findings.push_back(at + "namespace detail");
+      }
       if (file.starts_with("tests/") && !file.starts_with("tests/support/") &&
           lines[i].find(skip_text) != std::string::npos) {
         findings.push_back(at + "report a skip with report_skipped(), which ctest can see");
@@ -316,8 +377,6 @@ Findings file_findings(const fs::path& root) {
 }
 
 Findings doc_findings(const fs::path& root) {
-  static const std::regex quoted(R"(`([^`]+)`)");
-  static const std::regex link(R"(\]\(([^)#\s]+)(#[^)]*)?\))");
   Findings findings;
   for (const fs::path& path : markdown_files(root)) {
     const std::string file = relative_name(root, path);
@@ -327,17 +386,15 @@ Findings doc_findings(const fs::path& root) {
       if (lines[i].starts_with("```")) in_fence = !in_fence;
       if (in_fence) continue;
       const std::string at = file + ":" + std::to_string(i + 1) + ": ";
-      for (std::sregex_iterator it(lines[i].begin(), lines[i].end(), quoted), end; it != end;
-           ++it) {
-        const std::string text = (*it)[1];
+      for (const std::string& text : between(lines[i], "`", "`")) {
         if (looks_like_repo_path(root, text) && !fs::exists(root / text)) {
           findings.push_back(at + text + " does not exist");
         }
       }
-      for (std::sregex_iterator it(lines[i].begin(), lines[i].end(), link), end; it != end; ++it) {
-        const std::string text = (*it)[1];
-        if (text.find("://") == std::string::npos && !text.starts_with("mailto:") &&
-            !fs::exists(path.parent_path() / text)) {
+      for (const std::string& link : between(lines[i], "](", ")")) {
+        const std::string text = link.substr(0, link.find('#'));
+        if (!text.empty() && text.find("://") == std::string::npos &&
+            !text.starts_with("mailto:") && !fs::exists(path.parent_path() / text)) {
           findings.push_back(at + text + " does not exist");
         }
       }
