@@ -67,6 +67,8 @@ need_tools() {
       command -v "${what#program }" >/dev/null && continue
     elif command -v c++ >/dev/null; then
       c++ -std=c++20 -fsyntax-only -x c++ -include "${what#header }" /dev/null 2>/dev/null && continue
+    elif [[ -e /usr/include/${what#header } || -e /usr/local/include/${what#header } ]]; then
+      continue
     fi
     printf 'missing: %s (Debian package %s)\n' "$what" "$package" >&2
     missing=1
