@@ -18,7 +18,8 @@ fail() {
 # Names those of the given Debian packages that are not installed; one look-up for all of them.
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii //p' | sort -u)
+  # dpkg-query fails when it does not know one of them, which is what is asked here.
+  installed=$( (dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null || true) | sed -n 's/^ii //p' | sort -u)
   comm -23 <(printf '%s\n' "$@" | sort -u) <(printf '%s\n' "$installed")
 }
 
