@@ -59,6 +59,7 @@ Result<TraceInfo> read_detected(ByteSource& source, const ReadOptions& options, 
 const std::vector<TraceFormat>& trace_formats() {
   static const std::vector<TraceFormat> formats = {
       {"spwt", is_spwt, read_spwt},
+      {"spwt-text", is_spwt_text, read_spwt_text},
   };
   return formats;
 }

@@ -21,6 +21,9 @@ bool is_spwt(std::string_view head);
 /// with options.recover what is intact is sent, and what was lost is noted.
 Result<TraceInfo> read_spwt(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
 
+bool is_spwt_text(std::string_view head);
+Result<TraceInfo> read_spwt_text(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
+
 /// The index of a packed trace, for reading a part of it: found from the end of the file. Fails
 /// with kNotFound when the file has none (it was cut, or its writer left it out).
 Result<std::vector<SpwtIndexEntry>> load_spwt_index(const std::string& path);
