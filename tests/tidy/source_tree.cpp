@@ -272,6 +272,9 @@ bool looks_like_repo_path(const fs::path& root, const std::string& text) {
   });
   if (!plain || text.find('/', 1) == std::string::npos || text.front() == '/') return false;
   if (text.starts_with("../") || text.starts_with("build")) return false;
+  for (const char* wildcard : {"NAME", "FOLDER"}) {
+    if (text.find(wildcard) != std::string::npos) return false;
+  }
   const fs::path name = fs::path(text).filename();
   if (name.string().starts_with("embedded_"))
     return false;  // generated, see cmake/SpillwayEmbed.cmake

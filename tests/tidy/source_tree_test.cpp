@@ -146,7 +146,8 @@ TEST_SUITE("unit") {
     write(dir.path() / "core/here.hpp", kLicence);
     write(
         dir.path() / "docs/a.md",
-        "`core/here.hpp` `core/gone.hpp` `n/a` `../shared/data` `build/bin/spillway` `core/*.hpp`\n"
+        "`core/here.hpp` `core/gone.hpp` `n/a` `../shared/data` `build/bin/spillway` `core/*.hpp` "
+        "`core/NAME.hpp`\n"
         "[up](../README.md) [out](https://example.org/x) [gone](b.md#part)\n"
         "```\n`core/in_a_fence.hpp`\n```\n");
     write(dir.path() / "README.md", "`policy/planners/` and [docs](docs/a.md)\n");
