@@ -10,4 +10,11 @@
 
 #include <string_view>
 
-namespace spillway {}  // namespace spillway
+namespace spillway {
+
+bool matches_pytorch_snapshot(std::string_view head);
+Result<TraceInfo> read_pytorch_snapshot(BufferedInput& input,
+                                        const ReadOptions& options,
+                                        TraceSink& sink);
+
+}  // namespace spillway

@@ -60,6 +60,7 @@ const std::vector<TraceFormat>& trace_formats() {
   static const std::vector<TraceFormat> formats = {
       {"spwt", is_spwt, read_spwt},
       {"spwt-text", is_spwt_text, read_spwt_text},
+      {"pytorch-snapshot", matches_pytorch_snapshot, read_pytorch_snapshot},
   };
   return formats;
 }
