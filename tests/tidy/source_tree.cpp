@@ -276,6 +276,7 @@ bool looks_like_repo_path(const fs::path& root, const std::string& text) {
     if (text.find(wildcard) != std::string::npos) return false;
   }
   const fs::path name = fs::path(text).filename();
+  if (!name.empty() && !name.has_extension()) return false;  // words with a slash between them
   if (name.string().starts_with("embedded_"))
     return false;  // generated, see cmake/SpillwayEmbed.cmake
   const std::string top = first_part(text);

@@ -25,7 +25,8 @@ Findings cycle_findings(const std::filesystem::path& root);
 Findings file_findings(const std::filesystem::path& root);
 
 /// Paths in back quotes and relative links in the Markdown files that name nothing in the tree.
-/// NAME and FOLDER in a path stand for any word.
+/// A file is known by its extension, a folder by a slash at its end; NAME and FOLDER stand for any
+/// word.
 Findings doc_findings(const std::filesystem::path& root);
 
 }  // namespace spillway::test

@@ -147,7 +147,7 @@ TEST_SUITE("unit") {
     write(
         dir.path() / "docs/a.md",
         "`core/here.hpp` `core/gone.hpp` `n/a` `../shared/data` `build/bin/spillway` `core/*.hpp` "
-        "`core/NAME.hpp`\n"
+        "`core/NAME.hpp` `allocator/kernels`\n"
         "[up](../README.md) [out](https://example.org/x) [gone](b.md#part)\n"
         "```\n`core/in_a_fence.hpp`\n```\n");
     write(dir.path() / "README.md", "`policy/planners/` and [docs](docs/a.md)\n");
