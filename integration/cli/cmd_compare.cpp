@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// spillway compare: every policy side by side on one trace and budget.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <memory>
+#include <sstream>
+
+#include "integration/cli/command.hpp"
+#include "integration/cli/study.hpp"
+#include "integration/report/json.hpp"
+#include "integration/report/text.hpp"
+
+namespace spillway::cli {
+namespace {
+
+struct CompareOptions {
+  StudyOptions study;
+  std::string policies;
+  bool json = false;
+};
+
+Status compare(const CompareOptions& options, Session& session) {
+  Progress progress;
+  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  std::vector<std::string> names;
+  if (options.policies.empty()) {
+    for (const Planner& planner : planners()) names.emplace_back(planner.name);
+  } else {
+    std::stringstream list(options.policies);
+    std::string name;
+    while (std::getline(list, name, ',')) names.push_back(name);
+  }
+  std::vector<PolicyResult> rows;
+  bool any = false;
+  for (const std::string& name : names) {
+    progress.show("planning " + name);
+    SPW_ASSIGN_OR_RETURN(PolicyResult row, study->evaluate(name, study->budget_bytes(), false));
+    any = any || row.feasible;
+    rows.push_back(std::move(row));
+  }
+  progress.clear();
+  if (options.json) {
+    fmt::print("{}", dump_json(compare_json(study->context(), rows, study->budget_bytes())));
+  } else {
+    fmt::print("{}", render_table(study->context(), rows, ::isatty(STDOUT_FILENO) == 1));
+  }
+  if (!any) session.exit_code = kNoPlan;
+  return {};
+}
+
+}  // namespace
+
+void add_compare(::CLI::App& app, Session& session) {
+  auto options = std::make_shared<CompareOptions>();
+  std::string policies = "Policies:\n";
+  for (const Planner& planner : planners())
+    policies += fmt::format("  {:<12} {} ({})\n", planner.name, planner.summary, planner.source);
+  ::CLI::App* command = app.add_subcommand("compare", "every policy side by side on one trace and budget");
+  options->study.add_to(*command, true);
+  command->add_option("--policies", options->policies, "comma-separated names (default: all)");
+  command->add_flag("--json", options->json, "one JSON object on stdout");
+  command->footer(policies);
+  command->callback([options, &session] { session.report(compare(*options, session)); });
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// spillway plan: decide, and write the plan file.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "integration/cli/command.hpp"
+#include "integration/cli/output_name.hpp"
+#include "integration/cli/study.hpp"
+#include "integration/report/json.hpp"
+#include "integration/report/text.hpp"
+#include "integration/trace/plan_file.hpp"
+
+namespace spillway::cli {
+namespace {
+
+struct PlanOptions {
+  StudyOptions study;
+  std::string policy = "joint";
+  std::string output;
+  bool json = false;
+};
+
+Status plan(const PlanOptions& options, Session& session) {
+  Progress progress;
+  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  progress.show("planning");
+  SPW_ASSIGN_OR_RETURN(const PolicyResult result, study->evaluate(options.policy, study->budget_bytes(), false));
+  progress.clear();
+  if (result.feasible && !options.output.empty()) {
+    SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.output));
+    SPW_RETURN_IF_ERROR(write_plan_file(path, study->profile(), study->device(), result.plan));
+  }
+  if (options.json) {
+    fmt::print("{}", dump_json(result_json(study->context(), result, "spillway.plan/1")));
+  } else {
+    fmt::print("{}", render_summary(study->context(), result, ::isatty(STDOUT_FILENO) == 1));
+  }
+  if (!result.feasible) session.exit_code = kNoPlan;
+  return {};
+}
+
+}  // namespace
+
+void add_plan(::CLI::App& app, Session& session) {
+  auto options = std::make_shared<PlanOptions>();
+  ::CLI::App* command = app.add_subcommand("plan", "decide for a recorded step and write the plan");
+  options->study.add_to(*command, true);
+  command->add_option("--policy", options->policy, "policy that decides (see compare)")->default_val("joint");
+  command->add_option("-o,--output", options->output, "plan file to write (.spwp)")->type_name("FILE");
+  command->add_flag("--json", options->json, "one JSON object on stdout");
+  command->callback([options, &session] { session.report(plan(*options, session)); });
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Output file names with `%p` (process id), `%h` (host name), `%q{VAR}` (environment), `%%`.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/status.hpp"
+
+namespace spillway::cli {
+
+/// kInvalidArgument for an unknown `%` form or an unset variable.
+Result<std::string> expand_output_name(std::string_view pattern);
+
+}  // namespace spillway::cli
