@@ -16,12 +16,11 @@ struct Cut {
   std::uint64_t crossing_bytes = 0;  // made in forward before the cut, read in forward behind it
 };
 
-/// Cuts at every change of layer, in op order. Where the profile names no layers: the local minima of crossing bytes that are at most
-/// twice the smallest single activation crossing, which are the articulation points of a chain.
+/// Cuts at every change of layer, in op order. Where the profile names no layers: the local minima of crossing bytes, which in a chain
+/// are its articulation points.
 std::vector<Cut> layer_cuts(const Profile& profile);
 
-/// Keeps what crosses `cuts`, recomputes every other activation that can be (all its gaps that lie across its segment's end), and whatever
-/// cannot be recomputed stays.
+/// Keeps what crosses `cuts` (ascending), recomputes every other activation that can be from the end of forward until backward needs it.
 Choices checkpoint_at(const Profile& profile, const GapTable& gaps, const std::vector<Cut>& cuts);
 
 }  // namespace spillway

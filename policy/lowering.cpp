@@ -16,6 +16,7 @@ enum class Where : std::uint8_t { kUnborn, kResident, kCompressed, kOnHost, kPre
 struct State {
   Where where = Where::kUnborn;
   Codec codec = Codec::kNone;  // of the payload when compressed, on the host or prefetched
+  std::uint32_t gap = StorageId::kNoneValue;  // the gap it is away for
 };
 
 class Emitter {
@@ -67,6 +68,11 @@ class Emitter {
     high_ = std::max(high_, instant_);
   }
   void give(std::uint64_t count) { instant_ -= count; }
+  void came_back(std::uint32_t storage) {
+    State& state = states_[storage];
+    if (state.gap != StorageId::kNoneValue) out_.back_at[state.gap] = op_;
+    state.gap = StorageId::kNoneValue;
+  }
 
   template <typename Visit>
   void for_each_touched(std::uint32_t op, const Visit& visit) const {
@@ -94,6 +100,7 @@ class Emitter {
   std::vector<std::uint32_t> storage_stamps_, last_consumer_, op_stamps_;
   std::uint32_t stamp_ = 0;
   std::vector<std::uint32_t> worklist_, chain_, fetched_;
+  std::uint32_t op_ = 0;
   std::uint64_t instant_ = 0;
   std::uint64_t high_ = 0;
   std::int64_t now_ns_ = 0;
@@ -119,6 +126,7 @@ void Emitter::prefetch(std::uint32_t storage) {
   emit(InstructionKind::kPrefetch, storage);
   take(form_bytes(storage));
   states_[storage].where = Where::kPrefetched;
+  came_back(storage);
 }
 
 void Emitter::decompress(std::uint32_t storage) {
@@ -131,6 +139,7 @@ void Emitter::decompress(std::uint32_t storage) {
   out_.codec_ns += ns;
   state.where = Where::kResident;
   state.codec = Codec::kNone;
+  came_back(storage);
 }
 
 void Emitter::drop(std::uint32_t storage, Where where) {
@@ -149,7 +158,10 @@ void Emitter::recompute(std::uint32_t op_index) {
     if (state.where == Where::kDropped || state.where == Where::kDead) {
       take(bytes(storage));
       // A storage whose life is over is here for this chain only.
-      if (state.where == Where::kDropped) state.where = Where::kResident;
+      if (state.where == Where::kDropped) {
+        state.where = Where::kResident;
+        came_back(storage);
+      }
     } else {
       scratch += bytes(storage);
     }
@@ -215,6 +227,7 @@ void Emitter::evict(std::uint32_t g) {
   const std::uint32_t storage = gaps_.gaps[g].storage;
   State& state = states_[storage];
   if (decision.action == Action::kKeep || state.where != Where::kResident) return;
+  state.gap = g;
   if (decision.action == Action::kRecompute) return drop(storage, Where::kDropped);
   if (decision.codec != Codec::kNone) {
     emit(InstructionKind::kCompress, storage, decision.codec);
@@ -236,6 +249,7 @@ Lowered Emitter::run() {
   const auto op_count = static_cast<std::uint32_t>(profile_.ops.size());
   out_.instant_bytes.reserve(op_count);
   out_.begin_ns.reserve(op_count);
+  for (const Gap& gap : gaps_.gaps) out_.back_at.push_back(gap.before_op);
   out_.program.reserve(op_count + 2 * by_begin_.size());
   for (std::uint32_t i = 0; i < states_.size(); ++i) {
     if (profile_.storages[i].created_by.valid()) continue;
@@ -247,6 +261,7 @@ Lowered Emitter::run() {
   std::size_t next_begin = 0;
   for (std::uint32_t op_index = 0; op_index < op_count; ++op_index) {
     const Op& op = profile_.ops[op_index];
+    op_ = op_index;
     high_ = op_index == 0 ? high_ : instant_;
     for (; next_trigger < by_trigger_.size() && (*triggers_)[by_trigger_[next_trigger]] <= op_index; ++next_trigger) {
       const std::uint32_t storage = gaps_.gaps[by_trigger_[next_trigger]].storage;

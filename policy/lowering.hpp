@@ -18,6 +18,7 @@ struct Lowered {
   std::vector<Instruction> program;
   std::vector<std::uint64_t> instant_bytes;
   std::vector<std::int64_t> begin_ns;  // per op: when it would begin if no copy were ever waited for
+  std::vector<std::uint32_t> back_at;  // per gap: the op before which the storage came back, at most Gap::before_op
   std::int64_t recompute_ns = 0;
   std::int64_t codec_ns = 0;
 

@@ -10,19 +10,19 @@
 #include "policy/device_model.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
+#include "policy/simulator.hpp"
 
 namespace spillway {
 
 enum class Law : std::uint8_t {
   kEveryOpOnceInOrder,     // the step's own ops are all there, once, in order
   kInputResident,          // used while not resident
-  kOverBudget,             // more device bytes than the budget at some instant
+  kOverBudget,             // more device bytes than the budget at some instant, and no copy under way that would free enough
   kUnmovableMoved,         // a parameter, gradient, optimizer state, constant or temporary was moved
   kForbiddenRecompute,     // RNG without state, collective, in-place or never-recompute op run again
   kLossyIntoExact,         // lossy codec not allowed, or its result feeds a recompute
   kContentLost,            // dropped without a way back and needed later, or gone at the end of the step
-  kCopyEngineOverlap,      // two copies at once on one engine, or a copy faster than the link
-  kDeadlock,               // memory is asked for that no pending copy will free
+  kCopyEngineOverlap,      // a timeline with two copies at once on one engine, or a copy faster than the link
   kPinnedOverBudget,
   kIllegalTransition,      // an instruction that makes no sense where the storage is
   kDecisionMismatch,       // the summary says other than the program does
@@ -52,5 +52,9 @@ struct Verdict {
 };
 
 Verdict validate(const Profile& profile, const DeviceModel& device, const Plan& plan, const ValidateOptions& options);
+
+/// Judges times somebody else claims for the plan: each lane does one thing at a time, copies are no faster than the link, and no op
+/// starts before the copies of its inputs have ended. `instruction` of a violation is an index into Timeline::slices.
+Verdict validate_timeline(const Profile& profile, const DeviceModel& device, const Timeline& timeline);
 
 }  // namespace spillway

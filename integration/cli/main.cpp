@@ -53,7 +53,7 @@ int run(int argc, char** argv) {
   add_replay(app, session);
   add_plan(app, session);
   add_compare(app, session);
-  add_generate(app, session);
+  // add_generate(app, session);
   add_convert(app, session);
   add_inspect(app, session);
   add_doctor(app, session);

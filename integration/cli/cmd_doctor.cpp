@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// spillway doctor: what this machine has that matters for offload - memory, limits, NUMA, driver - and what will work.
+#include <fmt/core.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/units.hpp"
+#include "core/version.hpp"
+#include "device/calibration.hpp"
+#include "integration/cli/command.hpp"
+#include "integration/report/clean_text.hpp"
+#include "integration/report/json.hpp"
+
+namespace spillway::cli {
+namespace {
+
+/// First 4 KiB of a small system file; nothing when it cannot be read.
+std::optional<std::string> read_small(const char* path) {
+  std::FILE* file = std::fopen(path, "r");
+  if (file == nullptr) return std::nullopt;
+  std::array<char, 4096> buffer{};
+  const std::size_t got = std::fread(buffer.data(), 1, buffer.size(), file);
+  std::fclose(file);
+  std::string text(buffer.data(), got);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\0')) text.pop_back();
+  return text;
+}
+
+std::optional<std::uint64_t> number_in(std::string_view text) {
+  const std::size_t begin = text.find_first_of("0123456789");
+  if (begin == std::string_view::npos) return std::nullopt;
+  std::uint64_t value = 0;
+  const auto parsed = std::from_chars(text.data() + begin, text.data() + text.size(), value);
+  if (parsed.ec != std::errc{}) return std::nullopt;
+  return value;
+}
+
+std::optional<std::uint64_t> meminfo_bytes(std::string_view key) {
+  const auto text = read_small("/proc/meminfo");
+  if (!text) return std::nullopt;
+  const std::size_t at = text->find(key);
+  if (at == std::string::npos) return std::nullopt;
+  const auto kib = number_in(std::string_view(*text).substr(at + key.size()));
+  return kib ? std::optional<std::uint64_t>(*kib * 1024) : std::nullopt;
+}
+
+std::optional<std::uint64_t> cgroup_limit_bytes() {
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    const auto text = read_small(path);
+    if (!text) continue;
+    const auto limit = number_in(*text);
+    // Version 1 writes "no limit" as the largest page-aligned number.
+    if (limit && *limit < (std::uint64_t{1} << 62)) return limit;
+  }
+  return std::nullopt;
+}
+
+std::uint64_t count_entries(const char* folder, std::string_view prefix) {
+  std::uint64_t count = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.size() > prefix.size() && name.compare(0, prefix.size(), prefix) == 0 && name[prefix.size()] >= '0' &&
+        name[prefix.size()] <= '9')
+      ++count;
+  }
+  return count;
+}
+
+struct Machine {
+  long cores = 0;
+  std::optional<std::uint64_t> memory_bytes;
+  std::optional<std::uint64_t> available_bytes;
+  std::optional<std::uint64_t> cgroup_bytes;
+  std::optional<std::uint64_t> memlock_bytes;  // none: unlimited
+  std::optional<std::uint64_t> map_count;
+  std::uint64_t numa_nodes = 0;
+  std::uint64_t gpus = 0;
+  std::optional<std::string> driver;
+  std::uint64_t pinned_default_bytes = 0;
+};
+
+Machine look() {
+  Machine machine;
+  machine.cores = ::sysconf(_SC_NPROCESSORS_ONLN);
+  machine.memory_bytes = meminfo_bytes("MemTotal:");
+  machine.available_bytes = meminfo_bytes("MemAvailable:");
+  machine.cgroup_bytes = cgroup_limit_bytes();
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) machine.memlock_bytes = limit.rlim_cur;
+  if (const auto text = read_small("/proc/sys/vm/max_map_count")) machine.map_count = number_in(*text);
+  machine.numa_nodes = count_entries("/sys/devices/system/node", "node");
+  machine.gpus = count_entries("/dev", "nvidia");
+  if (auto text = read_small("/proc/driver/nvidia/version")) machine.driver = text->substr(0, text->find('\n'));
+  std::uint64_t least = machine.available_bytes.value_or(0);
+  for (const auto& cap : {machine.cgroup_bytes, machine.memlock_bytes})
+    if (cap) least = std::min(least, *cap);
+  machine.pinned_default_bytes = least / 2;
+  return machine;
+}
+
+std::vector<std::string> advice(const Machine& machine) {
+  std::vector<std::string> lines;
+  if (machine.gpus == 0)
+    lines.emplace_back("no NVIDIA device file: replay, plan, compare, generate, convert and inspect work; nothing can run on a GPU here");
+  else if (!machine.driver)
+    lines.emplace_back("device files without a loaded driver: install or load the NVIDIA driver");
+  if (machine.memlock_bytes && *machine.memlock_bytes < (std::uint64_t{1} << 30))
+    lines.push_back("memlock limit is " + format_bytes(*machine.memlock_bytes) +
+                    ": registering your own host memory is capped there (ulimit -l unlimited)");
+  if (machine.map_count && *machine.map_count < 262144)
+    lines.push_back("vm.max_map_count is " + std::to_string(*machine.map_count) +
+                    ": many pinned blocks can run into it (sysctl vm.max_map_count=1048576)");
+  if (machine.numa_nodes > 1)
+    lines.push_back(std::to_string(machine.numa_nodes) + " NUMA nodes: pin host memory on the node of the GPU");
+  return lines;
+}
+
+nlohmann::ordered_json or_null(const std::optional<std::uint64_t>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
+void doctor(bool json) {
+  const Machine machine = look();
+  const std::vector<std::string> lines = advice(machine);
+  if (json) {
+    nlohmann::ordered_json out;
+    out["schema"] = "spillway.doctor/1";
+    out["version"] = version_text();
+    out["cores"] = machine.cores;
+    out["memory_bytes"] = or_null(machine.memory_bytes);
+    out["available_bytes"] = or_null(machine.available_bytes);
+    out["cgroup_limit_bytes"] = or_null(machine.cgroup_bytes);
+    out["memlock_limit_bytes"] = or_null(machine.memlock_bytes);
+    out["max_map_count"] = or_null(machine.map_count);
+    out["numa_nodes"] = machine.numa_nodes;
+    out["gpus"] = machine.gpus;
+    out["driver"] = machine.driver ? nlohmann::ordered_json(*machine.driver) : nlohmann::ordered_json(nullptr);
+    out["pinned_default_bytes"] = machine.pinned_default_bytes;
+    out["calibrations"] = calibration_names();
+    out["advice"] = lines;
+    fmt::print("{}", dump_json(out));
+    return;
+  }
+  const auto bytes_or = [](const std::optional<std::uint64_t>& bytes, const char* none) {
+    return bytes ? format_bytes(*bytes) : std::string(none);
+  };
+  fmt::print("spillway       {} ({})\n", version_text(), git_revision());
+  fmt::print("cores          {}\n", machine.cores);
+  fmt::print("host memory    {}, {} available\n", bytes_or(machine.memory_bytes, "unknown"),
+             bytes_or(machine.available_bytes, "unknown"));
+  fmt::print("cgroup limit   {}\n", bytes_or(machine.cgroup_bytes, "none"));
+  fmt::print("memlock limit  {}\n", bytes_or(machine.memlock_bytes, "unlimited"));
+  fmt::print("NUMA nodes     {}\n", machine.numa_nodes);
+  fmt::print("GPUs           {}\n", machine.gpus);
+  fmt::print("driver         {}\n", machine.driver ? clean_text(*machine.driver) : "none");
+  fmt::print("pinned memory  {} by default (half of the least of available, cgroup and memlock)\n",
+             format_bytes(machine.pinned_default_bytes));
+  std::string names;
+  for (const std::string& name : calibration_names()) names += (names.empty() ? "" : ", ") + name;
+  fmt::print("calibrations   {}\n", names);
+  for (const std::string& line : lines) fmt::print("- {}\n", line);
+}
+
+}  // namespace
+
+void add_doctor(::CLI::App& app, Session& session) {
+  auto json = std::make_shared<bool>(false);
+  ::CLI::App* command = app.add_subcommand("doctor", "what this machine has and what will work");
+  command->add_flag("--json", *json, "one JSON object on stdout");
+  command->callback([json, &session] {
+    (void)session;
+    doctor(*json);
+  });
+}
+
+}  // namespace spillway::cli
