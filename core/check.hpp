@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SPW_CHECK: programmer errors. A failed check prints the condition and both values to stderr and calls the handler
-// (default: abort). The preload door installs a handler that throws to the door, so the host program survives.
+// SPW_CHECK: programmer errors. A failed check prints the condition and both values to stderr and
+// calls the handler (default: abort). The preload door installs a handler that throws to the door,
+// so the host program survives.
 #pragma once
 
 #include <sstream>
@@ -11,7 +12,8 @@ namespace spillway {
 /// Called with file, line and text when a check fails; may throw, must not return.
 using CheckHandler = void (*)(const char* file, int line, const std::string& text);
 
-/// Installs `handler` for the process and returns the one before it. Null restores the default (abort).
+/// Installs `handler` for the process and returns the one before it. Null restores the default
+/// (abort).
 CheckHandler set_check_handler(CheckHandler handler);
 
 [[noreturn]] void check_failed(const char* file, int line, const std::string& text);
@@ -25,17 +27,18 @@ std::string check_text(const char* condition, const A& a, const B& b) {
 
 }  // namespace spillway
 
-#define SPW_CHECK(condition)                                                       \
-  do {                                                                             \
-    if (!(condition)) ::spillway::check_failed(__FILE__, __LINE__, #condition);    \
+#define SPW_CHECK(condition)                                                    \
+  do {                                                                          \
+    if (!(condition)) ::spillway::check_failed(__FILE__, __LINE__, #condition); \
   } while (false)
 
-#define SPW_CHECK_OP(op, a, b)                                                                                \
-  do {                                                                                                        \
-    const auto& spw_a = (a);                                                                                  \
-    const auto& spw_b = (b);                                                                                  \
-    if (!(spw_a op spw_b))                                                                                    \
-      ::spillway::check_failed(__FILE__, __LINE__, ::spillway::check_text(#a " " #op " " #b, spw_a, spw_b));  \
+#define SPW_CHECK_OP(op, a, b)                                                          \
+  do {                                                                                  \
+    const auto& spw_a = (a);                                                            \
+    const auto& spw_b = (b);                                                            \
+    if (!(spw_a op spw_b))                                                              \
+      ::spillway::check_failed(                                                         \
+          __FILE__, __LINE__, ::spillway::check_text(#a " " #op " " #b, spw_a, spw_b)); \
   } while (false)
 #define SPW_CHECK_EQ(a, b) SPW_CHECK_OP(==, a, b)
 #define SPW_CHECK_LE(a, b) SPW_CHECK_OP(<=, a, b)

@@ -7,9 +7,12 @@
 namespace spillway {
 namespace {
 
-constexpr std::array<std::string_view, kCodecCount> kNames = {"none", "lossless12", "mask1", "int8", "fp8_e4m3", "int4"};
+constexpr std::array<std::string_view, kCodecCount> kNames = {
+    "none", "lossless12", "mask1", "int8", "fp8_e4m3", "int4"};
 
-constexpr std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+constexpr std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) {
+  return a / b + (a % b != 0 ? 1 : 0);
+}
 
 bool is_float16_or_32(Dtype dtype) {
   return dtype == Dtype::kFp32 || dtype == Dtype::kBf16 || dtype == Dtype::kFp16;
@@ -47,7 +50,8 @@ std::uint64_t payload_bytes(Codec codec, Dtype dtype, std::uint64_t source_bytes
     case Codec::kNone:
       return source_bytes;
     case Codec::kLossless12:
-      // Per value 8 + 4 bits, per 128 values one base exponent, and one 6-byte escape slot per 1,024 values.
+      // Per value 8 + 4 bits, per 128 values one base exponent, and one 6-byte escape slot per
+      // 1,024 values.
       return values + ceil_div(values, 2) + ceil_div(values, 128) + 6 * ceil_div(values, 1024);
     case Codec::kMask1:
       return ceil_div(values, 8);

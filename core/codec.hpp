@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The codecs' names and sizes, known before any kernel runs: planning needs only these. What they compute lives in kernels/.
-// All are fixed-rate: payload bytes follow from source bytes and dtype alone.
+// The codecs' names and sizes, known before any kernel runs: planning needs only these. What they
+// compute lives in kernels/. All are fixed-rate: payload bytes follow from source bytes and dtype
+// alone.
 #pragma once
+
+#include "core/tag.hpp"
 
 #include <cstdint>
 #include <string_view>
-
-#include "core/tag.hpp"
 
 namespace spillway {
 
@@ -27,11 +28,13 @@ Codec parse_codec(std::string_view text);
 /// Exact: the bytes that come back are the bytes that went in.
 bool is_lossless(Codec codec);
 
-/// True when `codec` may hold a buffer with this tag: dtype known and supported, kind activation, and lossy ones only with
-/// `allow_lossy` and without kExactRequired. Indices, masks and statistics (integer dtypes) never take a lossy codec.
+/// True when `codec` may hold a buffer with this tag: dtype known and supported, kind activation,
+/// and lossy ones only with `allow_lossy` and without kExactRequired. Indices, masks and statistics
+/// (integer dtypes) never take a lossy codec.
 bool codec_applies(Codec codec, const Tag& tag, bool allow_lossy);
 
-/// Bytes of the payload for `source_bytes` of `dtype`, slots for escapes included. REQUIRES: codec != kNone.
+/// Bytes of the payload for `source_bytes` of `dtype`, slots for escapes included. REQUIRES: codec
+/// != kNone.
 std::uint64_t payload_bytes(Codec codec, Dtype dtype, std::uint64_t source_bytes);
 
 }  // namespace spillway

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Strong ids: 32-bit indices that do not convert into each other. kNone (all ones) means "no such thing".
+// Strong ids: 32-bit indices that do not convert into each other. kNone (all ones) means "no such
+// thing".
 #pragma once
 
 #include <compare>
@@ -19,8 +20,8 @@ struct Id {
   constexpr explicit Id(std::size_t v) : value(static_cast<std::uint32_t>(v)) {}
 
   static constexpr Id none() { return Id(); }
-  constexpr bool valid() const { return value != kNoneValue; }
-  constexpr std::size_t index() const { return value; }
+  [[nodiscard]] constexpr bool valid() const { return value != kNoneValue; }
+  [[nodiscard]] constexpr std::size_t index() const { return value; }
 
   friend constexpr auto operator<=>(Id a, Id b) = default;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seeded random numbers that are the same on every machine and standard library (std distributions are not).
-// SplitMix64 (Steele, Lea, Flood 2014) for seeding and for the stream itself: small, and good enough for tests and search.
+// Seeded random numbers that are the same on every machine and standard library (std distributions
+// are not). SplitMix64 (Steele, Lea, Flood 2014) for seeding and for the stream itself: small, and
+// good enough for tests and search.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expected failures as values: `Status` (ok or a code with one line of text) and `Result<T>` (a value or a Status).
-// Programmer errors go through core/check.hpp instead. Nothing here throws.
+// Expected failures as values: `Status` (ok or a code with one line of text) and `Result<T>` (a
+// value or a Status). Programmer errors go through core/check.hpp instead. Nothing here throws.
 #pragma once
 
 #include <optional>
@@ -31,26 +31,27 @@ class [[nodiscard]] Status {
   Status() = default;
   Status(Code code, std::string message) : code_(code), message_(std::move(message)) {}
 
-  bool ok() const { return code_ == Code::kOk; }
-  Code code() const { return code_; }
-  const std::string& message() const { return message_; }
+  [[nodiscard]] bool ok() const { return code_ == Code::kOk; }
+  [[nodiscard]] Code code() const { return code_; }
+  [[nodiscard]] const std::string& message() const { return message_; }
 
  private:
   Code code_ = Code::kOk;
   std::string message_;
 };
 
-/// A value of type T, or the Status that says why there is none. Invariant: has a value iff status().ok().
+/// A value of type T, or the Status that says why there is none. Invariant: has a value iff
+/// status().ok().
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {         // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     if (status_.ok()) status_ = Status(Code::kInternal, "Result built from an ok Status");
   }
 
-  bool ok() const { return value_.has_value(); }
-  const Status& status() const { return status_; }
+  [[nodiscard]] bool ok() const { return value_.has_value(); }
+  [[nodiscard]] const Status& status() const { return status_; }
 
   /// REQUIRES: ok().
   T& value() & { return *value_; }
@@ -67,11 +68,12 @@ class [[nodiscard]] Result {
 #define SPW_CONCAT_INNER(a, b) a##b
 #define SPW_CONCAT(a, b) SPW_CONCAT_INNER(a, b)
 
-/// Returns from the enclosing function (which returns Status or Result) when `expr` is a failed Status.
-#define SPW_RETURN_IF_ERROR(expr)                       \
-  do {                                                  \
-    ::spillway::Status spw_status = (expr);             \
-    if (!spw_status.ok()) return spw_status;            \
+/// Returns from the enclosing function (which returns Status or Result) when `expr` is a failed
+/// Status.
+#define SPW_RETURN_IF_ERROR(expr)            \
+  do {                                       \
+    ::spillway::Status spw_status = (expr);  \
+    if (!spw_status.ok()) return spw_status; \
   } while (false)
 
 /// `SPW_ASSIGN_OR_RETURN(auto x, f());`: x is the value of the Result, or its Status is returned.

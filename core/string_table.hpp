@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Interned strings: each distinct text is stored once and named by a dense StringId. Id 0 is the empty string.
-// Texts live in an append-only arena, so views stay valid for the table's life. One thread at a time.
+// Interned strings: each distinct text is stored once and named by a dense StringId. Id 0 is the
+// empty string. Texts live in an append-only arena, so views stay valid for the table's life. One
+// thread at a time.
 #pragma once
+
+#include "core/ids.hpp"
 
 #include <cstdint>
 #include <memory>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
-
-#include "core/ids.hpp"
 
 namespace spillway {
 

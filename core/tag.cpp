@@ -7,15 +7,43 @@
 namespace spillway {
 namespace {
 
-constexpr std::array<std::string_view, 8> kBufferKinds = {"unknown",   "activation", "parameter", "gradient",
-                                                          "optimizer", "workspace",  "other",     "constant"};
-constexpr std::array<std::string_view, 5> kPhases = {"unknown", "forward", "backward", "optimizer", "other"};
-constexpr std::array<std::string_view, 11> kDtypes = {"unknown",  "fp32",     "bf16", "fp16",  "fp8_e4m3", "fp8_e5m2",
-                                                      "int8",     "int32",    "int64", "bool", "fp64"};
+constexpr std::array<std::string_view, 8> kBufferKinds = {"unknown",
+                                                          "activation",
+                                                          "parameter",
+                                                          "gradient",
+                                                          "optimizer",
+                                                          "workspace",
+                                                          "other",
+                                                          "constant"};
+constexpr std::array<std::string_view, 5> kPhases = {
+    "unknown", "forward", "backward", "optimizer", "other"};
+constexpr std::array<std::string_view, 11> kDtypes = {"unknown",
+                                                      "fp32",
+                                                      "bf16",
+                                                      "fp16",
+                                                      "fp8_e4m3",
+                                                      "fp8_e5m2",
+                                                      "int8",
+                                                      "int32",
+                                                      "int64",
+                                                      "bool",
+                                                      "fp64"};
 constexpr std::array<std::uint32_t, 11> kDtypeBytes = {0, 4, 2, 2, 1, 1, 1, 4, 8, 1, 8};
-constexpr std::array<std::string_view, 15> kOpKinds = {
-    "unknown", "matmul", "conv", "attention", "norm",       "elementwise", "softmax", "dropout",
-    "embedding", "loss", "pool", "collective", "optimizer", "view",        "other"};
+constexpr std::array<std::string_view, 15> kOpKinds = {"unknown",
+                                                       "matmul",
+                                                       "conv",
+                                                       "attention",
+                                                       "norm",
+                                                       "elementwise",
+                                                       "softmax",
+                                                       "dropout",
+                                                       "embedding",
+                                                       "loss",
+                                                       "pool",
+                                                       "collective",
+                                                       "optimizer",
+                                                       "view",
+                                                       "other"};
 
 template <typename Enum, std::size_t N>
 Enum parse(const std::array<std::string_view, N>& names, std::string_view text) {
@@ -35,8 +63,12 @@ Enum checked(std::uint64_t byte, std::size_t count) {
   return byte < count ? static_cast<Enum>(byte) : static_cast<Enum>(0);
 }
 
-std::uint64_t pack_fields(std::uint8_t kind, std::uint8_t second, Phase phase, std::uint8_t micro_batch,
-                          std::uint16_t layer, std::uint16_t flags) {
+std::uint64_t pack_fields(std::uint8_t kind,
+                          std::uint8_t second,
+                          Phase phase,
+                          std::uint8_t micro_batch,
+                          std::uint16_t layer,
+                          std::uint16_t flags) {
   return static_cast<std::uint64_t>(kind) | static_cast<std::uint64_t>(second) << 8 |
          static_cast<std::uint64_t>(phase) << 16 | static_cast<std::uint64_t>(micro_batch) << 24 |
          static_cast<std::uint64_t>(layer) << 32 | static_cast<std::uint64_t>(flags) << 48;
@@ -45,12 +77,20 @@ std::uint64_t pack_fields(std::uint8_t kind, std::uint8_t second, Phase phase, s
 }  // namespace
 
 std::uint64_t pack(const Tag& tag) {
-  return pack_fields(static_cast<std::uint8_t>(tag.kind), static_cast<std::uint8_t>(tag.dtype), tag.phase,
-                     tag.micro_batch, tag.layer, tag.flags);
+  return pack_fields(static_cast<std::uint8_t>(tag.kind),
+                     static_cast<std::uint8_t>(tag.dtype),
+                     tag.phase,
+                     tag.micro_batch,
+                     tag.layer,
+                     tag.flags);
 }
 
 std::uint64_t pack(const OpTag& tag) {
-  return pack_fields(static_cast<std::uint8_t>(tag.kind), tag.reserved, tag.phase, tag.micro_batch, tag.layer,
+  return pack_fields(static_cast<std::uint8_t>(tag.kind),
+                     tag.reserved,
+                     tag.phase,
+                     tag.micro_batch,
+                     tag.layer,
                      tag.flags);
 }
 
@@ -80,7 +120,9 @@ std::string_view name_of(Phase phase) { return name(kPhases, phase); }
 std::string_view name_of(Dtype dtype) { return name(kDtypes, dtype); }
 std::string_view name_of(OpKind kind) { return name(kOpKinds, kind); }
 
-BufferKind parse_buffer_kind(std::string_view text) { return parse<BufferKind>(kBufferKinds, text); }
+BufferKind parse_buffer_kind(std::string_view text) {
+  return parse<BufferKind>(kBufferKinds, text);
+}
 Phase parse_phase(std::string_view text) { return parse<Phase>(kPhases, text); }
 Dtype parse_dtype(std::string_view text) { return parse<Dtype>(kDtypes, text); }
 OpKind parse_op_kind(std::string_view text) { return parse<OpKind>(kOpKinds, text); }

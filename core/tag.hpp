@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a buffer or an op is: kind, dtype, phase, layer, micro-batch and flags, packed into 64 bits so that a tag travels
-// in one trace record. The layout is part of the file formats (docs/trace_format.md): append, never renumber.
+// What a buffer or an op is: kind, dtype, phase, layer, micro-batch and flags, packed into 64 bits
+// so that a tag travels in one trace record. The layout is part of the file formats
+// (docs/trace_format.md): append, never renumber.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,13 @@ enum class BufferKind : std::uint8_t {
   kConstant = 7,  // inputs of the step and everything that is never written in it
 };
 
-enum class Phase : std::uint8_t { kUnknown = 0, kForward = 1, kBackward = 2, kOptimizer = 3, kOther = 4 };
+enum class Phase : std::uint8_t {
+  kUnknown = 0,
+  kForward = 1,
+  kBackward = 2,
+  kOptimizer = 3,
+  kOther = 4
+};
 
 enum class Dtype : std::uint8_t {
   kUnknown = 0,
@@ -61,16 +68,17 @@ enum BufferFlag : std::uint16_t {
   kSignOnly = 1u << 3,
   kNeverRecompute = 1u << 4,
   kContainsCollective = 1u << 5,
-  kTagInferred = 1u << 6,   // kind or phase was concluded, not recorded
-  kPreexisting = 1u << 7,   // alive before the step's first record
-  kRewritten = 1u << 8,     // written again after it was created: recompute of one op would not rebuild it
+  kTagInferred = 1u << 6,  // kind or phase was concluded, not recorded
+  kPreexisting = 1u << 7,  // alive before the step's first record
+  kRewritten =
+      1u << 8,  // written again after it was created: recompute of one op would not rebuild it
 };
 enum OpFlag : std::uint16_t {
   kOpRng = 1u << 0,
   kOpInPlace = 1u << 1,
   kOpCollective = 1u << 2,
   kOpNeverRecompute = 1u << 3,
-  kOpInferred = 1u << 4,     // made up from lifetimes; it has no inputs and cannot be run again
+  kOpInferred = 1u << 4,       // made up from lifetimes; it has no inputs and cannot be run again
   kOpRngRestorable = 1u << 5,  // draws random numbers, and seed and offset are known: may run again
 };
 
@@ -85,7 +93,7 @@ struct Tag {
   std::uint16_t layer = kNoLayer;
   std::uint16_t flags = 0;
 
-  bool has(BufferFlag flag) const { return (flags & flag) != 0; }
+  [[nodiscard]] bool has(BufferFlag flag) const { return (flags & flag) != 0; }
   friend bool operator==(const Tag&, const Tag&) = default;
 };
 
@@ -97,13 +105,14 @@ struct OpTag {
   std::uint16_t layer = kNoLayer;
   std::uint16_t flags = 0;
 
-  bool has(OpFlag flag) const { return (flags & flag) != 0; }
+  [[nodiscard]] bool has(OpFlag flag) const { return (flags & flag) != 0; }
   friend bool operator==(const OpTag&, const OpTag&) = default;
 };
 
 static_assert(sizeof(Tag) == 8 && sizeof(OpTag) == 8);
 
-/// Little-endian by construction: kind, dtype, phase, micro_batch, layer, flags from the lowest byte up.
+/// Little-endian by construction: kind, dtype, phase, micro_batch, layer, flags from the lowest
+/// byte up.
 std::uint64_t pack(const Tag& tag);
 std::uint64_t pack(const OpTag& tag);
 /// Values outside the enums become kUnknown, so that hostile bits cannot make an invalid enum.

@@ -40,7 +40,9 @@ Result<Number> parse_number(std::string_view whole) {
   const auto real = std::from_chars(begin, end, number.value, std::chars_format::fixed);
   if (real.ec != std::errc{} || !std::isfinite(number.value))
     return Status(Code::kInvalidArgument, "expected a number, found '" + std::string(whole) + "'");
-  if (number.value < 0) return Status(Code::kInvalidArgument, "expected a number >= 0, found '" + std::string(whole) + "'");
+  if (number.value < 0)
+    return Status(Code::kInvalidArgument,
+                  "expected a number >= 0, found '" + std::string(whole) + "'");
   const auto whole_number = std::from_chars(begin, end, number.integer);
   number.integral = whole_number.ec == std::errc{} && whole_number.ptr == real.ptr;
   number.rest = trim(std::string_view(real.ptr, static_cast<std::size_t>(end - real.ptr)));
@@ -113,7 +115,8 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
                   "expected bytes such as 512, 20GiB or 1.5GB, found '" + std::string(text) + "'");
   if (number.integral && unit->factor == 1) return number.integer;
   const double bytes = std::round(number.value * unit->factor);
-  if (bytes >= 0x1p63) return Status(Code::kInvalidArgument, "'" + std::string(text) + "' is more than 2^63 bytes");
+  if (bytes >= 0x1p63)
+    return Status(Code::kInvalidArgument, "'" + std::string(text) + "' is more than 2^63 bytes");
   return static_cast<std::uint64_t>(bytes);
 }
 
@@ -150,9 +153,11 @@ Result<std::int64_t> parse_time_ns(std::string_view text) {
   SPW_ASSIGN_OR_RETURN(const Number number, parse_number(text));
   const Unit* unit = find_unit(kTimeUnits, number.rest);
   if (unit == nullptr)
-    return Status(Code::kInvalidArgument, "expected a time such as 5ms, 1.5s or 2min, found '" + std::string(text) + "'");
+    return Status(Code::kInvalidArgument,
+                  "expected a time such as 5ms, 1.5s or 2min, found '" + std::string(text) + "'");
   const double ns = std::round(number.value * unit->factor);
-  if (ns >= 0x1p62) return Status(Code::kInvalidArgument, "'" + std::string(text) + "' is too long a time");
+  if (ns >= 0x1p62)
+    return Status(Code::kInvalidArgument, "'" + std::string(text) + "' is too long a time");
   return static_cast<std::int64_t>(ns);
 }
 
@@ -163,14 +168,16 @@ Result<Budget> parse_budget(std::string_view text) {
     auto bytes = parse_bytes(text);
     if (!bytes.ok())
       return Status(Code::kInvalidArgument,
-                    "expected a budget such as 20GiB, 60%, 40%act or 80%gpu, found '" + std::string(text) + "'");
+                    "expected a budget such as 20GiB, 60%, 40%act or 80%gpu, found '" +
+                        std::string(text) + "'");
     budget.bytes = bytes.value();
     return budget;
   }
   const auto number = parse_number(text.substr(0, percent));
   const std::string_view unit = trim(text.substr(percent + 1));
   if (!number.ok() || !number.value().rest.empty() || number.value().value > 1e6)
-    return Status(Code::kInvalidArgument, "expected a percentage, found '" + std::string(text) + "'");
+    return Status(Code::kInvalidArgument,
+                  "expected a percentage, found '" + std::string(text) + "'");
   if (unit.empty()) {
     budget.unit = Budget::Unit::kPeak;
   } else if (equal_ignoring_case(unit, "act")) {
@@ -178,7 +185,8 @@ Result<Budget> parse_budget(std::string_view text) {
   } else if (equal_ignoring_case(unit, "gpu")) {
     budget.unit = Budget::Unit::kDevice;
   } else {
-    return Status(Code::kInvalidArgument, "expected %, %act or %gpu, found '" + std::string(text) + "'");
+    return Status(Code::kInvalidArgument,
+                  "expected %, %act or %gpu, found '" + std::string(text) + "'");
   }
   budget.ratio = number.value().value / 100;
   return budget;
@@ -199,7 +207,9 @@ std::string format_budget(const Budget& budget) {
     std::snprintf(buffer.data(), buffer.size(), "%.12f", budget.ratio * 100);
     text = buffer.data();
   }
-  return text + (budget.unit == Budget::Unit::kPeak ? "%" : budget.unit == Budget::Unit::kActivation ? "%act" : "%gpu");
+  return text + (budget.unit == Budget::Unit::kPeak         ? "%"
+                 : budget.unit == Budget::Unit::kActivation ? "%act"
+                                                            : "%gpu");
 }
 
 Result<std::uint64_t> resolve(const Budget& budget, const BudgetBasis& basis) {
@@ -216,7 +226,8 @@ Result<std::uint64_t> resolve(const Budget& budget, const BudgetBasis& basis) {
       return basis.unmovable_bytes + part(basis.activation_bytes);
     case Budget::Unit::kDevice:
       if (basis.device_bytes == 0)
-        return Status(Code::kInvalidArgument, "a budget in %gpu needs a GPU whose memory is known (--gpu NAME)");
+        return Status(Code::kInvalidArgument,
+                      "a budget in %gpu needs a GPU whose memory is known (--gpu NAME)");
       return part(basis.device_bytes);
   }
   return Status(Code::kInternal, "unknown budget unit");

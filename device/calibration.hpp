@@ -60,9 +60,9 @@ struct Calibration {
 
   /// Dense matrix rate that kernels reach. A mode the GPU lacks runs at the fp32 rate, as libraries
   /// emulate it there.
-  double matmul_flops_per_s(MathMode mode) const;
+  [[nodiscard]] double matmul_flops_per_s(MathMode mode) const;
   /// Everything that is not a matrix product runs on the fp32 units.
-  double vector_flops_per_s() const { return math_flops_per_s[0].achieved; }
+  [[nodiscard]] double vector_flops_per_s() const { return math_flops_per_s[0].achieved; }
 };
 
 /// The GPU called `name`, tolerantly: "h200", "H200", "NVIDIA H200", or a driver's product name

@@ -8,19 +8,24 @@
 namespace spillway {
 namespace {
 
-bool contains(std::string_view text, std::string_view word) { return text.find(word) != std::string_view::npos; }
+bool contains(std::string_view text, std::string_view word) {
+  return text.find(word) != std::string_view::npos;
+}
 
 bool is_letter(char c) { return c >= 'a' && c <= 'z'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 std::uint16_t layer_after(std::string_view text, std::string_view word) {
-  for (std::size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
+  for (std::size_t at = text.find(word); at != std::string_view::npos;
+       at = text.find(word, at + 1)) {
     if (at > 0 && is_letter(text[at - 1])) continue;
     std::size_t i = at + word.size();
-    if (i < text.size() && (text[i] == '.' || text[i] == '_' || text[i] == '-' || text[i] == ' ')) ++i;
+    if (i < text.size() && (text[i] == '.' || text[i] == '_' || text[i] == '-' || text[i] == ' '))
+      ++i;
     std::uint32_t number = 0;
     const std::size_t digits_begin = i;
-    while (i < text.size() && is_digit(text[i]) && number < kNoLayer) number = number * 10 + static_cast<std::uint32_t>(text[i++] - '0');
+    while (i < text.size() && is_digit(text[i]) && number < kNoLayer)
+      number = number * 10 + static_cast<std::uint32_t>(text[i++] - '0');
     if (i > digits_begin && number < kNoLayer) return static_cast<std::uint16_t>(number);
   }
   return kNoLayer;

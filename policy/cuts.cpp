@@ -23,10 +23,13 @@ std::vector<ForwardLife> forward_lives(const Profile& profile) {
   std::vector<ForwardLife> lives;
   for (std::uint32_t i = 0; i < profile.storages.size(); ++i) {
     const Storage& storage = profile.storages[i];
-    if (!made_in_step(storage) || profile.ops[storage.created_by.index()].tag.phase != Phase::kForward) continue;
+    if (!made_in_step(storage) ||
+        profile.ops[storage.created_by.index()].tag.phase != Phase::kForward)
+      continue;
     ForwardLife life{i, storage.created_by.value, storage.created_by.value};
     for (const std::uint32_t op : profile.uses_of(storage)) {
-      if (profile.ops[op].tag.phase != Phase::kForward) break;  // a later micro-batch's forward does not read it
+      if (profile.ops[op].tag.phase != Phase::kForward)
+        break;  // a later micro-batch's forward does not read it
       life.last_read = op;
     }
     lives.push_back(life);
@@ -57,7 +60,8 @@ std::vector<Cut> layer_cuts(const Profile& profile) {
   std::uint32_t previous = StorageId::kNoneValue;
   for (std::uint32_t op = 0; op < op_count; ++op) {
     if (profile.ops[op].tag.phase != Phase::kForward) continue;
-    if (previous != StorageId::kNoneValue && profile.ops[previous].tag.layer != profile.ops[op].tag.layer) {
+    if (previous != StorageId::kNoneValue &&
+        profile.ops[previous].tag.layer != profile.ops[op].tag.layer) {
       cuts.push_back({previous, crossing[previous]});
       has_layers = true;
     }
@@ -66,7 +70,8 @@ std::vector<Cut> layer_cuts(const Profile& profile) {
   if (has_layers) return cuts;
 
   cuts.clear();
-  // No layers: local minima of what crosses. A minimum counts when less crosses than just before or just behind it.
+  // No layers: local minima of what crosses. A minimum counts when less crosses than just before or
+  // just behind it.
   std::vector<std::uint32_t> forward_ops;
   for (std::uint32_t op = 0; op < op_count; ++op)
     if (profile.ops[op].tag.phase == Phase::kForward && crossing[op] > 0) forward_ops.push_back(op);
@@ -74,7 +79,8 @@ std::vector<Cut> layer_cuts(const Profile& profile) {
     const std::uint64_t here = crossing[forward_ops[i]];
     const std::uint64_t before = i > 0 ? crossing[forward_ops[i - 1]] : here;
     const std::uint64_t behind = i + 1 < forward_ops.size() ? crossing[forward_ops[i + 1]] : here;
-    if (here <= before && here <= behind && (here < before || here < behind)) cuts.push_back({forward_ops[i], here});
+    if (here <= before && here <= behind && (here < before || here < behind))
+      cuts.push_back({forward_ops[i], here});
   }
   return cuts;
 }
@@ -83,15 +89,18 @@ Choices checkpoint_at(const Profile& profile, const GapTable& gaps, const std::v
   std::vector<char> kept(profile.storages.size(), 0);
   for (const ForwardLife& life : forward_lives(profile)) {
     // The first cut at or behind its creation: does it still lie before the last read?
-    const auto cut = std::lower_bound(cuts.begin(), cuts.end(), life.begin,
-                                      [](const Cut& c, std::uint32_t op) { return c.after_op < op; });
+    const auto cut =
+        std::lower_bound(cuts.begin(), cuts.end(), life.begin, [](const Cut& c, std::uint32_t op) {
+          return c.after_op < op;
+        });
     kept[life.storage] = cut != cuts.end() && cut->after_op < life.last_read ? 1 : 0;
   }
   Choices choices(gaps.gaps.size());
   for (std::size_t g = 0; g < gaps.gaps.size(); ++g) {
     const Gap& gap = gaps.gaps[g];
     if (kept[gap.storage] != 0 || !gap.rebuildable || !gap.returns) continue;
-    // Only gaps that reach out of forward: inside it, checkpointing keeps what the segment still reads.
+    // Only gaps that reach out of forward: inside it, checkpointing keeps what the segment still
+    // reads.
     const bool crosses = profile.ops[gap.after_op].tag.phase == Phase::kForward &&
                          profile.ops[gap.before_op].tag.phase != Phase::kForward;
     if (crosses) choices[g].action = Action::kRecompute;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds gaps, and whether recompute could close them: a bounded walk over the producers that would have to run again.
+// Finds gaps, and whether recompute could close them: a bounded walk over the producers that would
+// have to run again.
 #include "policy/gaps.hpp"
 
 #include <array>
@@ -10,7 +11,10 @@ namespace {
 // A chain that needs more ops than this is not worth considering.
 constexpr std::size_t kMaxChainOps = 512;
 
-bool is_written_between(const Profile& profile, std::uint32_t storage, std::uint32_t after_op, std::uint32_t until_op) {
+bool is_written_between(const Profile& profile,
+                        std::uint32_t storage,
+                        std::uint32_t after_op,
+                        std::uint32_t until_op) {
   const Storage& info = profile.storages[storage];
   if (!info.tag.has(kRewritten)) return false;
   for (const std::uint32_t op : profile.uses_of(info)) {
@@ -23,7 +27,8 @@ bool is_written_between(const Profile& profile, std::uint32_t storage, std::uint
 
 class RebuildCheck {
  public:
-  explicit RebuildCheck(const Profile& profile) : profile_(profile), stamps_(profile.storages.size(), 0) {}
+  explicit RebuildCheck(const Profile& profile)
+      : profile_(profile), stamps_(profile.storages.size(), 0) {}
 
   /// Could `storage` be made again at any op up to `horizon`?
   bool can_rebuild(std::uint32_t storage, std::uint32_t horizon) {
@@ -46,7 +51,8 @@ class RebuildCheck {
         if (input == current) continue;  // a view of its own output
         if (is_written_between(profile_, input, info.created_by.value, horizon)) return false;
         const Storage& input_info = profile_.storages[input];
-        const bool alive = !input_info.freed_after.valid() || input_info.freed_after.value >= horizon;
+        const bool alive =
+            !input_info.freed_after.valid() || input_info.freed_after.value >= horizon;
         if (!alive) stack_.push_back(input);
       }
     }
@@ -79,8 +85,9 @@ GapTable find_gaps(const Profile& profile) {
     std::uint32_t last = storage.created_by.value;
     const auto uses = profile.uses_of(storage);
     // Another chain may need it as an input at any time of its life.
-    const std::uint32_t horizon =
-        storage.freed_after.valid() ? storage.freed_after.value : static_cast<std::uint32_t>(profile.ops.size());
+    const std::uint32_t horizon = storage.freed_after.valid()
+                                      ? storage.freed_after.value
+                                      : static_cast<std::uint32_t>(profile.ops.size());
     const bool rebuildable = profile.can_recompute && check.can_rebuild(i, horizon);
     for (const std::uint32_t use : uses) {
       if (use > last + 1) table.gaps.push_back({i, last, use, true, rebuildable});
@@ -94,7 +101,8 @@ GapTable find_gaps(const Profile& profile) {
 }
 
 Codec best_codec(const Storage& storage, bool allow_lossy) {
-  constexpr std::array<Codec, 4> kCandidates = {Codec::kLossless12, Codec::kMask1, Codec::kInt8, Codec::kFp8E4m3};
+  constexpr std::array<Codec, 4> kCandidates = {
+      Codec::kLossless12, Codec::kMask1, Codec::kInt8, Codec::kFp8E4m3};
   Codec best = Codec::kNone;
   std::uint64_t best_bytes = storage.bytes;
   for (const Codec codec : kCandidates) {

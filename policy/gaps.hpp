@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// A gap: the ops between two uses of a movable storage, in which its bytes need not be on the device. What planners choose
-// is an action per gap; lowering turns the choices into a program.
+// A gap: the ops between two uses of a movable storage, in which its bytes need not be on the
+// device. What planners choose is an action per gap; lowering turns the choices into a program.
 #pragma once
-
-#include <cstdint>
-#include <span>
-#include <vector>
 
 #include "policy/device_model.hpp"
 #include "policy/plan.hpp"
 #include "policy/planner.hpp"
 #include "policy/profile.hpp"
 
+#include <cstdint>
+#include <span>
+#include <vector>
+
 namespace spillway {
 
-/// The storage may be away while ops (after_op, before_op) run. `returns` is false when no use follows: it is only freed later.
+/// The storage may be away while ops (after_op, before_op) run. `returns` is false when no use
+/// follows: it is only freed later.
 struct Gap {
   std::uint32_t storage = 0;
   std::uint32_t after_op = 0;
   std::uint32_t before_op = 0;  // the op that uses it next; for a tail: freed_after + 1
   bool returns = true;
-  bool rebuildable = false;     // recompute can bring it back (or nothing must come back)
+  bool rebuildable = false;  // recompute can bring it back (or nothing must come back)
 };
 
 /// All gaps with at least one op inside, ordered by storage, then time.
 struct GapTable {
   std::vector<Gap> gaps;
-  std::vector<std::uint32_t> of_storage;  // per storage, plus one: [of_storage[s], of_storage[s + 1]) in gaps
+  std::vector<std::uint32_t>
+      of_storage;  // per storage, plus one: [of_storage[s], of_storage[s + 1]) in gaps
 
-  std::span<const Gap> of(std::uint32_t storage) const {
-    return std::span<const Gap>(gaps).subspan(of_storage[storage], of_storage[storage + 1] - of_storage[storage]);
+  [[nodiscard]] std::span<const Gap> of(std::uint32_t storage) const {
+    return std::span<const Gap>(gaps).subspan(of_storage[storage],
+                                              of_storage[storage + 1] - of_storage[storage]);
   }
 };
 
@@ -38,7 +41,8 @@ GapTable find_gaps(const Profile& profile);
 /// One action per gap, parallel to GapTable::gaps.
 using Choices = std::vector<Decision>;
 
-/// The exact codec with the smallest payload that `storage` may take, lossy ones included when allowed; kNone if none saves bytes.
+/// The exact codec with the smallest payload that `storage` may take, lossy ones included when
+/// allowed; kNone if none saves bytes.
 Codec best_codec(const Storage& storage, bool allow_lossy);
 
 /// Device bytes that stay while a gap with this decision is open.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From 64-bit trace ids to 32-bit indices. Ids are nearly always dense, so a plain array serves them; others go to a hash map.
-// A hostile id cannot make the array large: it grows only to a small multiple of the ids seen.
+// From 64-bit trace ids to 32-bit indices. Ids are nearly always dense, so a plain array serves
+// them; others go to a hash map. A hostile id cannot make the array large: it grows only to a small
+// multiple of the ids seen.
 #pragma once
 
 #include <algorithm>

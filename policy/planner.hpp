@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Planners: pure, deterministic functions of profile, device numbers and request, all of one signature, found by name.
+// Planners: pure, deterministic functions of profile, device numbers and request, all of one
+// signature, found by name.
 #pragma once
-
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "core/status.hpp"
 #include "policy/device_model.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace spillway {
 
@@ -19,20 +20,22 @@ struct PlanRequest {
   std::uint64_t pinned_bytes = 0;   // host memory for offload; 0: no limit
   ActionSet actions = kAllActions;  // what the planner may use
   bool allow_lossy = false;
-  std::uint32_t k = 0;              // parameter of every-k; 0: the policy's default
+  std::uint32_t k = 0;  // parameter of every-k; 0: the policy's default
   std::uint64_t seed = 1;
-  std::uint64_t work_limit = 0;     // planner-specific units; 0: the default
+  std::uint64_t work_limit = 0;  // planner-specific units; 0: the default
 };
 
-using PlanFunction = PlanOutcome (*)(const Profile& profile, const ProfileSummary& summary, const DeviceModel& device,
+using PlanFunction = PlanOutcome (*)(const Profile& profile,
+                                     const ProfileSummary& summary,
+                                     const DeviceModel& device,
                                      const PlanRequest& request);
 
 struct Planner {
   std::string_view name;
-  std::string_view summary;  // one line for --help and docs
-  std::string_view source;   // paper or system
+  std::string_view summary;      // one line for --help and docs
+  std::string_view source;       // paper or system
   ActionSet uses = kAllActions;  // what its plans may contain
-  bool budgeted = false;     // decides by the budget; otherwise the plan is the same for every budget
+  bool budgeted = false;  // decides by the budget; otherwise the plan is the same for every budget
   PlanFunction plan = nullptr;
 };
 

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Record by record into growing arrays; classification, inferred reads and the choice of the step happen in finish().
+// Record by record into growing arrays; classification, inferred reads and the choice of the step
+// happen in finish().
 #include "policy/profile_builder.hpp"
+
+#include "policy/annotation.hpp"
+#include "policy/id_map.hpp"
 
 #include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
-#include "policy/annotation.hpp"
-#include "policy/id_map.hpp"
-
 namespace spillway {
 namespace {
 
-// While streaming, tensors are storage indices or view indices with this bit; finish() puts views behind the roots.
+// While streaming, tensors are storage indices or view indices with this bit; finish() puts views
+// behind the roots.
 constexpr std::uint32_t kViewBit = 1u << 29;
 constexpr std::uint32_t kMaxItems = kViewBit - 1;
 constexpr std::uint32_t kNoRange = 0xffffffffu;
@@ -46,7 +48,8 @@ struct ProfileBuilder::Impl {
   }
 
   void bad(const std::string& text) {
-    if (error.ok()) error = Status(Code::kBadInput, "record " + std::to_string(record_number) + ": " + text);
+    if (error.ok())
+      error = Status(Code::kBadInput, "record " + std::to_string(record_number) + ": " + text);
   }
 
   void handle(const Record& record);
@@ -90,8 +93,8 @@ struct ProfileBuilder::Impl {
   std::unordered_map<std::uint64_t, ThreadState> threads;
   ThreadState* thread = nullptr;
   std::unordered_map<std::uint32_t, Annotation> annotations;
-  std::vector<std::uint32_t> layer_range_end;   // serial -> op index at which the range closed
-  std::vector<std::uint32_t> op_layer_range;    // lifetime-only: op -> serial
+  std::vector<std::uint32_t> layer_range_end;  // serial -> op index at which the range closed
+  std::vector<std::uint32_t> op_layer_range;   // lifetime-only: op -> serial
   std::vector<StepMark> steps;
 };
 
@@ -130,12 +133,14 @@ void ProfileBuilder::Impl::range_pop(std::uint32_t domain) {
     const OpenRange range = open[i];
     open.erase(open.begin() + static_cast<std::ptrdiff_t>(i));
     if (i == open.size()) {  // innermost: its phase and layer end with it
-      if (thread->layer_range != range.outer_layer_range && thread->layer_range < layer_range_end.size())
+      if (thread->layer_range != range.outer_layer_range &&
+          thread->layer_range < layer_range_end.size())
         layer_range_end[thread->layer_range] = static_cast<std::uint32_t>(profile.ops.size());
       thread->phase = range.outer_phase;
       thread->layer = range.outer_layer;
       thread->layer_range = range.outer_layer_range;
-    } else {  // closed below a range of another domain: that one falls back to what was around this one
+    } else {  // closed below a range of another domain: that one falls back to what was around this
+              // one
       open[i].outer_phase = range.outer_phase;
       open[i].outer_layer = range.outer_layer;
       open[i].outer_layer_range = range.outer_layer_range;
@@ -154,8 +159,10 @@ void ProfileBuilder::Impl::close_inferred_op(std::uint64_t time_ns) {
 void ProfileBuilder::Impl::alloc(const Record& record) {
   if (profile.storages.size() >= kMaxItems) return bad("more than 2^29 storages");
   const auto index = static_cast<std::uint32_t>(profile.storages.size());
-  if (!tensor_ids.insert(record.id, index)) return bad("storage id " + std::to_string(record.id) + " is used twice");
-  if (record.arg >> 56 != 0) return bad("expected fewer than 2^56 bytes, found " + std::to_string(record.arg));
+  if (!tensor_ids.insert(record.id, index))
+    return bad("storage id " + std::to_string(record.id) + " is used twice");
+  if (record.arg >> 56 != 0)
+    return bad("expected fewer than 2^56 bytes, found " + std::to_string(record.arg));
   Storage storage;
   storage.bytes = record.arg;
   storage.tag.phase = thread->phase;
@@ -189,7 +196,8 @@ void ProfileBuilder::Impl::alloc(const Record& record) {
 void ProfileBuilder::Impl::free_storage(const Record& record) {
   Storage* storage = storage_of_id(record.id);
   if (storage == nullptr) return;
-  if (storage->freed_after.valid()) return bad("storage " + std::to_string(record.id) + " is freed twice");
+  if (storage->freed_after.valid())
+    return bad("storage " + std::to_string(record.id) + " is freed twice");
   if (profile.ops.empty()) {
     storage->bytes = 0;  // gone before the first op: no op ever sees it
     storage->freed_after = OpId(0u);
@@ -204,7 +212,9 @@ void ProfileBuilder::Impl::free_storage(const Record& record) {
 
 void ProfileBuilder::Impl::op_begin(const Record& record) {
   close_inferred_op(record.time_ns);
-  if (op_open) return bad("op " + std::to_string(record.id) + " begins inside op " + std::to_string(open_op_id));
+  if (op_open)
+    return bad("op " + std::to_string(record.id) + " begins inside op " +
+               std::to_string(open_op_id));
   if (profile.ops.size() >= kMaxItems) return bad("more than 2^29 ops");
   if (!op_ids.insert(record.id, static_cast<std::uint32_t>(profile.ops.size())))
     return bad("op id " + std::to_string(record.id) + " is used twice");
@@ -230,10 +240,12 @@ void ProfileBuilder::Impl::use(const Record& record) {
   Op* op = open_op_of_id(record.arg);
   if (op == nullptr) return;
   const std::uint32_t tensor = tensor_ids.find(record.id);
-  if (tensor == IdMap::kAbsent) return bad("op uses tensor " + std::to_string(record.id) + ", which does not exist");
+  if (tensor == IdMap::kAbsent)
+    return bad("op uses tensor " + std::to_string(record.id) + ", which does not exist");
   const bool is_view = (tensor & kViewBit) != 0;
   Storage& storage = profile.storages[is_view ? views[tensor - kViewBit].storage.index() : tensor];
-  if (storage.freed_after.valid()) return bad("op uses tensor " + std::to_string(record.id) + " after it was freed");
+  if (storage.freed_after.valid())
+    return bad("op uses tensor " + std::to_string(record.id) + " after it was freed");
   if (profile.uses.size() >= kMaxItems * 4ull) return bad("more than 2^31 uses");
   const OpId op_id(profile.ops.size() - 1);
   std::uint32_t access = Use::kRead;
@@ -242,7 +254,8 @@ void ProfileBuilder::Impl::use(const Record& record) {
     if (is_view) {
       views[tensor - kViewBit].created_by = op_id;
     } else {
-      if (storage.tag.has(kPreexisting)) return bad("op creates storage " + std::to_string(record.id) + ", which was there before");
+      if (storage.tag.has(kPreexisting))
+        return bad("op creates storage " + std::to_string(record.id) + ", which was there before");
       storage.created_by = op_id;
     }
   } else if ((record.flags & kRecordWrite) != 0) {
@@ -294,28 +307,35 @@ void ProfileBuilder::Impl::handle(const Record& record) {
       }
       return;
     case RecordKind::kName:
-      if (Storage* storage = storage_of_id(record.id)) storage->name = StringId(static_cast<std::uint32_t>(record.arg));
+      if (Storage* storage = storage_of_id(record.id))
+        storage->name = StringId(static_cast<std::uint32_t>(record.arg));
       return;
     case RecordKind::kStackOf:
-      if (record.arg >= profile.frames.size()) return bad("expected a call tree node, found " + std::to_string(record.arg));
+      if (record.arg >= profile.frames.size())
+        return bad("expected a call tree node, found " + std::to_string(record.arg));
       if (Storage* storage = storage_of_id(record.id)) {
         storage->stack = StackId(static_cast<std::uint32_t>(record.arg));
-        if (inferred_op_open && storage->created_by.valid()) profile.ops.back().stack = storage->stack;
+        if (inferred_op_open && storage->created_by.valid())
+          profile.ops.back().stack = storage->stack;
       }
       return;
     case RecordKind::kFrame:
       if (record.id != profile.frames.size() || record.arg >> 32 >= profile.frames.size())
-        return bad("expected call tree node " + std::to_string(profile.frames.size()) + " below a known parent");
+        return bad("expected call tree node " + std::to_string(profile.frames.size()) +
+                   " below a known parent");
       profile.frames.push_back({StackId(static_cast<std::uint32_t>(record.arg >> 32)),
                                 StringId(static_cast<std::uint32_t>(record.arg & 0xffffffffu))});
       return;
     case RecordKind::kView: {
       const std::uint32_t base = tensor_ids.find(record.arg);
-      if (base == IdMap::kAbsent) return bad("view of tensor " + std::to_string(record.arg) + ", which does not exist");
-      const StorageId storage = (base & kViewBit) != 0 ? views[base - kViewBit].storage : StorageId(base);
+      if (base == IdMap::kAbsent)
+        return bad("view of tensor " + std::to_string(record.arg) + ", which does not exist");
+      const StorageId storage =
+          (base & kViewBit) != 0 ? views[base - kViewBit].storage : StorageId(base);
       if (views.size() >= kMaxItems) return bad("more than 2^29 views");
       const auto view = static_cast<std::uint32_t>(views.size());
-      if (!tensor_ids.insert(record.id, view | kViewBit)) return bad("tensor id " + std::to_string(record.id) + " is used twice");
+      if (!tensor_ids.insert(record.id, view | kViewBit))
+        return bad("tensor id " + std::to_string(record.id) + " is used twice");
       views.push_back({storage, op_open ? OpId(profile.ops.size() - 1) : OpId()});
       return;
     }
@@ -332,8 +352,10 @@ void ProfileBuilder::Impl::handle(const Record& record) {
     case RecordKind::kRangePop:
       return range_pop(record.stream);
     case RecordKind::kMeta: {
-      const std::string_view key = profile.strings.view(StringId(static_cast<std::uint32_t>(record.id)));
-      const std::string value(profile.strings.view(StringId(static_cast<std::uint32_t>(record.arg))));
+      const std::string_view key =
+          profile.strings.view(StringId(static_cast<std::uint32_t>(record.id)));
+      const std::string value(
+          profile.strings.view(StringId(static_cast<std::uint32_t>(record.arg))));
       if (key == "source") profile.source_format = value;
       if (key == "model") profile.model = value;
       if (key == "gpu") profile.gpu = value;
@@ -350,12 +372,14 @@ void ProfileBuilder::Impl::classify() {
   // Prefix counts answer "is there a backward op in (a, b]".
   std::vector<std::uint32_t> backward_before(op_count + 1, 0);
   for (std::size_t i = 0; i < op_count; ++i)
-    backward_before[i + 1] = backward_before[i] + (profile.ops[i].tag.phase == Phase::kBackward ? 1 : 0);
+    backward_before[i + 1] =
+        backward_before[i] + (profile.ops[i].tag.phase == Phase::kBackward ? 1 : 0);
   std::uint64_t guessed = 0;
   std::uint64_t guessed_bytes = 0;
   for (Storage& storage : profile.storages) {
     if (storage.created_by.valid() && storage.created_by.index() >= op_count)
-      storage.created_by = op_count == 0 ? OpId() : OpId(op_count - 1);  // allocated after the last op
+      storage.created_by =
+          op_count == 0 ? OpId() : OpId(op_count - 1);  // allocated after the last op
     if (storage.created_by.valid() && storage.tag.phase == Phase::kUnknown)
       storage.tag.phase = profile.ops[storage.created_by.index()].tag.phase;
     if (storage.tag.kind != BufferKind::kUnknown) continue;
@@ -368,18 +392,21 @@ void ProfileBuilder::Impl::classify() {
     }
     const Phase created = profile.ops[storage.created_by.index()].tag.phase;
     const bool freed = storage.freed_after.valid();
-    const Phase freed_phase = freed ? profile.ops[storage.freed_after.index()].tag.phase : Phase::kUnknown;
-    const bool lives_in_backward =
-        freed && backward_before[storage.freed_after.index() + 1] > backward_before[storage.created_by.index()];
+    const Phase freed_phase =
+        freed ? profile.ops[storage.freed_after.index()].tag.phase : Phase::kUnknown;
+    const bool lives_in_backward = freed && backward_before[storage.freed_after.index() + 1] >
+                                                backward_before[storage.created_by.index()];
     switch (created) {
       case Phase::kForward:
         storage.tag.kind = !freed ? BufferKind::kOther
-                           : lives_in_backward && (freed_phase == Phase::kBackward || saw_uses) ? BufferKind::kActivation
+                           : lives_in_backward && (freed_phase == Phase::kBackward || saw_uses)
+                               ? BufferKind::kActivation
                            : freed_phase == Phase::kForward ? BufferKind::kWorkspace
                                                             : BufferKind::kOther;
         break;
       case Phase::kBackward:
-        storage.tag.kind = freed && freed_phase == Phase::kBackward ? BufferKind::kWorkspace : BufferKind::kGradient;
+        storage.tag.kind = freed && freed_phase == Phase::kBackward ? BufferKind::kWorkspace
+                                                                    : BufferKind::kGradient;
         break;
       case Phase::kOptimizer:
         storage.tag.kind = freed ? BufferKind::kWorkspace : BufferKind::kOptimizer;
@@ -390,22 +417,27 @@ void ProfileBuilder::Impl::classify() {
     }
   }
   if (guessed > 0)
-    profile.inferred.push_back("kind of " + std::to_string(guessed) + " storages (" + std::to_string(guessed_bytes) +
+    profile.inferred.push_back("kind of " + std::to_string(guessed) + " storages (" +
+                               std::to_string(guessed_bytes) +
                                " bytes) from the phases in which they are allocated and freed");
 }
 
-// Lifetime-only traces name no reads. An activation is taken to be in use until its layer's range ends (else for the next
-// hold_allocations allocations), and to be read once more, by the op just before its free.
+// Lifetime-only traces name no reads. An activation is taken to be in use until its layer's range
+// ends (else for the next hold_allocations allocations), and to be read once more, by the op just
+// before its free.
 void ProfileBuilder::Impl::infer_reads() {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> reads;  // (op, storage)
   std::uint32_t count = 0;
   for (std::size_t i = 0; i < profile.storages.size(); ++i) {
     const Storage& storage = profile.storages[i];
-    if (storage.tag.kind != BufferKind::kActivation || !storage.created_by.valid() || !storage.freed_after.valid()) continue;
+    if (storage.tag.kind != BufferKind::kActivation || !storage.created_by.valid() ||
+        !storage.freed_after.valid())
+      continue;
     const std::uint32_t created = storage.created_by.value;
     const std::uint32_t last = storage.freed_after.value;
     std::uint32_t hold = created + options.hold_allocations;
-    const std::uint32_t range = created < op_layer_range.size() ? op_layer_range[created] : kNoRange;
+    const std::uint32_t range =
+        created < op_layer_range.size() ? op_layer_range[created] : kNoRange;
     if (range != kNoRange && layer_range_end[range] != kNoRange && layer_range_end[range] > created)
       hold = layer_range_end[range] - 1;
     hold = std::min(hold, last);
@@ -421,22 +453,26 @@ void ProfileBuilder::Impl::infer_reads() {
     Op& op = profile.ops[i];
     const std::size_t begin = uses.size();
     for (std::uint32_t u = op.uses_begin; u < op.uses_end; ++u) uses.push_back(profile.uses[u]);
-    for (; next < reads.size() && reads[next].first == i; ++next) uses.emplace_back(TensorId(reads[next].second), Use::kRead);
+    for (; next < reads.size() && reads[next].first == i; ++next)
+      uses.emplace_back(TensorId(reads[next].second), Use::kRead);
     op.uses_begin = static_cast<std::uint32_t>(begin);
     op.uses_end = static_cast<std::uint32_t>(uses.size());
   }
   profile.uses = std::move(uses);
   if (count > 0)
-    profile.inferred.push_back("reads of " + std::to_string(count) +
-                               " activations: in use until their layer's range ends or for the next " +
-                               std::to_string(options.hold_allocations) + " allocations, then read just before their free");
+    profile.inferred.push_back(
+        "reads of " + std::to_string(count) +
+        " activations: in use until their layer's range ends or for the next " +
+        std::to_string(options.hold_allocations) +
+        " allocations, then read just before their free");
 }
 
 void ProfileBuilder::Impl::remap_views() {
   const auto roots = static_cast<std::uint32_t>(profile.storages.size());
   profile.tensors.clear();
   profile.tensors.reserve(roots + views.size());
-  for (std::uint32_t i = 0; i < roots; ++i) profile.tensors.push_back({StorageId(i), profile.storages[i].created_by});
+  for (std::uint32_t i = 0; i < roots; ++i)
+    profile.tensors.push_back({StorageId(i), profile.storages[i].created_by});
   profile.tensors.insert(profile.tensors.end(), views.begin(), views.end());
   if (views.empty()) return;
   for (Use& use : profile.uses) {
@@ -467,20 +503,24 @@ Status ProfileBuilder::Impl::index_uses() {
     total += count[i];
   }
   profile.storage_uses.assign(total, 0);
-  for_each([&](std::size_t storage, std::uint32_t op) { profile.storage_uses[storages[storage].uses_end++] = op; });
+  for_each([&](std::size_t storage, std::uint32_t op) {
+    profile.storage_uses[storages[storage].uses_end++] = op;
+  });
   return {};
 }
 
 Result<std::size_t> ProfileBuilder::Impl::choose_step() {
   const auto op_end_of = [&](std::size_t i) {
-    return i + 1 < steps.size() ? steps[i + 1].first_op : static_cast<std::uint32_t>(profile.ops.size());
+    return i + 1 < steps.size() ? steps[i + 1].first_op
+                                : static_cast<std::uint32_t>(profile.ops.size());
   };
   if (options.step >= 0) {
     for (std::size_t i = 0; i < steps.size(); ++i)
       if (steps[i].number == static_cast<std::uint64_t>(options.step)) return i;
-    return Status(Code::kInvalidArgument, "the trace has no step " + std::to_string(options.step) + "; it has " +
-                                              std::to_string(steps.size()) + ", the first is " +
-                                              std::to_string(steps.front().number));
+    return Status(Code::kInvalidArgument,
+                  "the trace has no step " + std::to_string(options.step) + "; it has " +
+                      std::to_string(steps.size()) + ", the first is " +
+                      std::to_string(steps.front().number));
   }
   std::unordered_map<std::uint32_t, std::uint32_t> votes;
   for (std::size_t i = 0; i < steps.size(); ++i) ++votes[op_end_of(i) - steps[i].first_op];
@@ -491,7 +531,8 @@ Result<std::size_t> ProfileBuilder::Impl::choose_step() {
   for (std::size_t i = 0; i < steps.size(); ++i) {
     if (op_end_of(i) - steps[i].first_op != usual) continue;
     std::uint64_t ns = 0;
-    for (std::uint32_t op = steps[i].first_op; op < op_end_of(i); ++op) ns += profile.ops[op].duration_ns;
+    for (std::uint32_t op = steps[i].first_op; op < op_end_of(i); ++op)
+      ns += profile.ops[op].duration_ns;
     times.emplace_back(ns, i);
   }
   if (times.empty()) return std::size_t{0};
@@ -501,7 +542,8 @@ Result<std::size_t> ProfileBuilder::Impl::choose_step() {
 
 Profile ProfileBuilder::Impl::slice(std::size_t step) {
   const std::uint32_t begin = steps[step].first_op;
-  const auto end = step + 1 < steps.size() ? steps[step + 1].first_op : static_cast<std::uint32_t>(profile.ops.size());
+  const auto end = step + 1 < steps.size() ? steps[step + 1].first_op
+                                           : static_cast<std::uint32_t>(profile.ops.size());
   Profile part;
   part.source_format = std::move(profile.source_format);
   part.model = std::move(profile.model);
@@ -531,7 +573,8 @@ Profile ProfileBuilder::Impl::slice(std::size_t step) {
     part.storages.push_back(storage);
   }
   std::vector<std::uint32_t> new_tensor(profile.tensors.size(), IdMap::kAbsent);
-  for (std::uint32_t i = 0; i < part.storages.size(); ++i) part.tensors.push_back({StorageId(i), part.storages[i].created_by});
+  for (std::uint32_t i = 0; i < part.storages.size(); ++i)
+    part.tensors.push_back({StorageId(i), part.storages[i].created_by});
   for (std::size_t i = 0; i < profile.tensors.size(); ++i) {
     const TensorInfo& tensor = profile.tensors[i];
     const std::uint32_t storage = new_storage[tensor.storage.index()];
@@ -540,16 +583,19 @@ Profile ProfileBuilder::Impl::slice(std::size_t step) {
       new_tensor[i] = storage;
       continue;
     }
-    const bool inside = tensor.created_by.valid() && tensor.created_by.value >= begin && tensor.created_by.value < end;
+    const bool inside = tensor.created_by.valid() && tensor.created_by.value >= begin &&
+                        tensor.created_by.value < end;
     new_tensor[i] = static_cast<std::uint32_t>(part.tensors.size());
-    part.tensors.push_back({StorageId(storage), inside ? OpId(tensor.created_by.value - begin) : OpId()});
+    part.tensors.push_back(
+        {StorageId(storage), inside ? OpId(tensor.created_by.value - begin) : OpId()});
   }
   part.ops.assign(profile.ops.begin() + begin, profile.ops.begin() + end);
   for (Op& op : part.ops) {
     const auto uses_begin = static_cast<std::uint32_t>(part.uses.size());
     for (const Use use : profile.uses_of(op)) {
       const std::uint32_t tensor = new_tensor[use.tensor().index()];
-      if (tensor != IdMap::kAbsent) part.uses.emplace_back(TensorId(tensor), use.bits & Use::kCreate);
+      if (tensor != IdMap::kAbsent)
+        part.uses.emplace_back(TensorId(tensor), use.bits & Use::kCreate);
     }
     op.uses_begin = uses_begin;
     op.uses_end = static_cast<std::uint32_t>(part.uses.size());
@@ -563,25 +609,33 @@ ProfileBuilder::~ProfileBuilder() = default;
 void ProfileBuilder::string(StringId id, std::string_view text) {
   // Two ids may carry one text (a damaged file); the table must still count them.
   const StringId mine = impl_->profile.strings.intern(text);
-  if (mine != id) impl_->bad("expected string " + std::to_string(mine.value) + ", found string " + std::to_string(id.value));
+  if (mine != id)
+    impl_->bad("expected string " + std::to_string(mine.value) + ", found string " +
+               std::to_string(id.value));
 }
 
 void ProfileBuilder::record(const Record& record) { impl_->handle(record); }
-void ProfileBuilder::add_inferred(std::string line) { impl_->profile.inferred.push_back(std::move(line)); }
+void ProfileBuilder::add_inferred(std::string line) {
+  impl_->profile.inferred.push_back(std::move(line));
+}
 void ProfileBuilder::add_note(std::string line) { impl_->profile.notes.push_back(std::move(line)); }
 
 Result<Profile> ProfileBuilder::finish() {
   std::unique_ptr<Impl> impl = std::move(impl_);
   impl_ = std::make_unique<Impl>(impl->options);
-  if (impl->error.ok() && impl->op_open) impl->bad("the trace ends inside op " + std::to_string(impl->open_op_id));
+  if (impl->error.ok() && impl->op_open)
+    impl->bad("the trace ends inside op " + std::to_string(impl->open_op_id));
   if (!impl->error.ok()) return impl->error;
   impl->close_inferred_op(impl->last_time_ns);
   Profile& profile = impl->profile;
   if (profile.ops.empty())
-    return Status(Code::kBadInput, "the trace holds no op and no allocation: there is no step to plan");
+    return Status(Code::kBadInput,
+                  "the trace holds no op and no allocation: there is no step to plan");
   profile.can_recompute = impl->saw_uses;
   if (!impl->saw_ops)
-    profile.inferred.insert(profile.inferred.begin(), "ops: each allocation stands for one, lasting until the next (no op was recorded)");
+    profile.inferred.insert(
+        profile.inferred.begin(),
+        "ops: each allocation stands for one, lasting until the next (no op was recorded)");
   impl->classify();
   if (!impl->saw_uses) impl->infer_reads();
   impl->remap_views();
@@ -593,7 +647,8 @@ Result<Profile> ProfileBuilder::finish() {
   const std::size_t count = impl->steps.size();
   if (count > 1) {
     profile = impl->slice(step);
-    if (profile.ops.empty()) return Status(Code::kBadInput, "step " + std::to_string(number) + " holds no op");
+    if (profile.ops.empty())
+      return Status(Code::kBadInput, "step " + std::to_string(number) + " holds no op");
   }
   profile.step_number = number;
   profile.step_count = count;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One pass over the program: a compute clock, two engine clocks, and a heap of device bytes that come free when offloads end.
+// One pass over the program: a compute clock, two engine clocks, and a heap of device bytes that
+// come free when offloads end.
 #include "policy/simulator.hpp"
 
 #include <algorithm>
@@ -54,7 +55,10 @@ struct OpIndex {
 
 class Engine {
  public:
-  Engine(const Profile& profile, const DeviceModel& device, const Plan& plan, const SimOptions& options)
+  Engine(const Profile& profile,
+         const DeviceModel& device,
+         const Plan& plan,
+         const SimOptions& options)
       : profile_(profile),
         device_(device),
         plan_(plan),
@@ -81,8 +85,16 @@ class Engine {
   void give_at(std::int64_t at_ns, std::uint64_t bytes, std::uint32_t storage);
   void settle();
   void take_pinned(std::uint64_t bytes);
-  void change(std::int64_t at_ns, std::uint32_t storage, Place place, std::uint64_t device_bytes, std::uint64_t host_bytes);
-  void slice(Lane lane, InstructionKind kind, std::uint32_t target, std::int64_t begin_ns, std::int64_t end_ns);
+  void change(std::int64_t at_ns,
+              std::uint32_t storage,
+              Place place,
+              std::uint64_t device_bytes,
+              std::uint64_t host_bytes);
+  void slice(Lane lane,
+             InstructionKind kind,
+             std::uint32_t target,
+             std::int64_t begin_ns,
+             std::int64_t end_ns);
   Status illegal(const std::string& text) const {
     return Status(Code::kInvalidArgument, "instruction " + std::to_string(position_) + ": " + text);
   }
@@ -98,7 +110,8 @@ class Engine {
   OpIndex created_;
   OpIndex freed_;
   std::priority_queue<PendingFree, std::vector<PendingFree>, std::greater<>> pending_;
-  std::priority_queue<std::pair<std::int64_t, std::uint64_t>, std::vector<std::pair<std::int64_t, std::uint64_t>>,
+  std::priority_queue<std::pair<std::int64_t, std::uint64_t>,
+                      std::vector<std::pair<std::int64_t, std::uint64_t>>,
                       std::greater<>>
       pinned_pending_;
   std::size_t position_ = 0;
@@ -113,12 +126,20 @@ class Engine {
   SimResult result_;
 };
 
-void Engine::change(std::int64_t at_ns, std::uint32_t storage, Place place, std::uint64_t device_bytes,
+void Engine::change(std::int64_t at_ns,
+                    std::uint32_t storage,
+                    Place place,
+                    std::uint64_t device_bytes,
                     std::uint64_t host_bytes) {
-  if (result_.timeline) result_.timeline->changes.push_back({at_ns, storage, place, device_bytes, host_bytes});
+  if (result_.timeline)
+    result_.timeline->changes.push_back({at_ns, storage, place, device_bytes, host_bytes});
 }
 
-void Engine::slice(Lane lane, InstructionKind kind, std::uint32_t target, std::int64_t begin_ns, std::int64_t end_ns) {
+void Engine::slice(Lane lane,
+                   InstructionKind kind,
+                   std::uint32_t target,
+                   std::int64_t begin_ns,
+                   std::int64_t end_ns) {
   if (result_.timeline) result_.timeline->slices.push_back({lane, kind, target, begin_ns, end_ns});
 }
 
@@ -137,7 +158,8 @@ void Engine::wait_until(std::int64_t at_ns, StallCause cause, std::uint32_t stor
   if (at_ns <= now_ns_) return;
   const std::int64_t ns = at_ns - now_ns_;
   result_.stall_ns[static_cast<std::size_t>(cause)] += ns;
-  if (result_.timeline) result_.timeline->stalls.push_back({cause, storage, current_op_, now_ns_, ns});
+  if (result_.timeline)
+    result_.timeline->stalls.push_back({cause, storage, current_op_, now_ns_, ns});
   now_ns_ = at_ns;
 }
 
@@ -151,8 +173,9 @@ void Engine::take(std::uint64_t bytes, std::uint32_t storage) {
     }
     if (held_bytes_ + bytes > options_.budget_bytes && result_.fits) {
       result_.fits = false;
-      result_.reason = "op " + std::to_string(current_op_) + " needs " + std::to_string(held_bytes_ + bytes) +
-                       " bytes of " + std::to_string(options_.budget_bytes);
+      result_.reason = "op " + std::to_string(current_op_) + " needs " +
+                       std::to_string(held_bytes_ + bytes) + " bytes of " +
+                       std::to_string(options_.budget_bytes);
     }
   }
   held_bytes_ += bytes;
@@ -193,8 +216,8 @@ void Engine::take_pinned(std::uint64_t bytes) {
 Status Engine::need_input(std::uint32_t storage) {
   const StorageState& state = states_[storage];
   if (state.device != Form::kBytes)
-    return illegal("op " + std::to_string(current_op_) + " uses storage " + std::to_string(storage) +
-                   ", which is not resident");
+    return illegal("op " + std::to_string(current_op_) + " uses storage " +
+                   std::to_string(storage) + ", which is not resident");
   wait_until(state.device_ready_ns, StallCause::kLatePrefetch, storage);
   return {};
 }
@@ -204,7 +227,8 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
   const Op& op = profile_.ops[op_index];
   if (!again) {
     if (op_index != next_op_)
-      return illegal("expected op " + std::to_string(next_op_) + ", found op " + std::to_string(op_index));
+      return illegal("expected op " + std::to_string(next_op_) + ", found op " +
+                     std::to_string(op_index));
     ++next_op_;
     current_op_ = op_index;
   }
@@ -222,7 +246,8 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
       continue;
     }
     if (!again && (state.device != Form::kNone || state.host != Form::kNone))
-      return illegal("storage " + std::to_string(storage) + " exists before op " + std::to_string(op_index));
+      return illegal("storage " + std::to_string(storage) + " exists before op " +
+                     std::to_string(op_index));
     take(bytes, storage);
     state.device = Form::kBytes;
     state.device_ready_ns = now_ns_;
@@ -233,7 +258,11 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
   const auto duration_ns = static_cast<std::int64_t>(op.duration_ns);
   now_ns_ += duration_ns;
   (again ? result_.recompute_ns : result_.compute_ns) += duration_ns;
-  slice(Lane::kCompute, again ? InstructionKind::kRecompute : InstructionKind::kCompute, op_index, begin_ns, now_ns_);
+  slice(Lane::kCompute,
+        again ? InstructionKind::kRecompute : InstructionKind::kCompute,
+        op_index,
+        begin_ns,
+        now_ns_);
   give(scratch_bytes + op.workspace_bytes);
   if (again) return {};
   for (const std::uint32_t storage : freed_.of(op_index)) {
@@ -247,10 +276,16 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
         give(bytes);
       }
     }
-    if (state.host != Form::kNone) pinned_pending_.emplace(std::max(now_ns_, state.host_ready_ns), form_bytes(storage, state.host));
+    if (state.host != Form::kNone)
+      pinned_pending_.emplace(std::max(now_ns_, state.host_ready_ns),
+                              form_bytes(storage, state.host));
     state.device = state.host = Form::kNone;
     // Bytes of a copy in flight are held until it ends.
-    change(std::max({now_ns_, state.host_ready_ns, state.device_ready_ns}), storage, Place::kNone, 0, 0);
+    change(std::max({now_ns_, state.host_ready_ns, state.device_ready_ns}),
+           storage,
+           Place::kNone,
+           0,
+           0);
   }
   return {};
 }
@@ -291,7 +326,8 @@ Status Engine::step(const Instruction& instruction) {
       return {};
     }
     case InstructionKind::kDecompress: {
-      if (state.device != Form::kPayload) return illegal(name + " is decompressed but its payload is not on the device");
+      if (state.device != Form::kPayload)
+        return illegal(name + " is decompressed but its payload is not on the device");
       wait_until(state.device_ready_ns, StallCause::kLatePrefetch, storage);
       take(info.bytes, storage);
       const std::int64_t begin_ns = now_ns_;
@@ -307,7 +343,8 @@ Status Engine::step(const Instruction& instruction) {
       return {};
     }
     case InstructionKind::kOffload: {
-      if (state.device == Form::kNone || state.host != Form::kNone) return illegal(name + " is offloaded but not on the device");
+      if (state.device == Form::kNone || state.host != Form::kNone)
+        return illegal(name + " is offloaded but not on the device");
       const std::uint64_t bytes = form_bytes(storage, state.device);
       take_pinned(bytes);
       const std::int64_t begin_ns = std::max({now_ns_, offload_free_ns_, state.device_ready_ns});
@@ -325,7 +362,8 @@ Status Engine::step(const Instruction& instruction) {
       return {};
     }
     case InstructionKind::kPrefetch: {
-      if (state.host == Form::kNone || state.device != Form::kNone) return illegal(name + " is prefetched but not on the host");
+      if (state.host == Form::kNone || state.device != Form::kNone)
+        return illegal(name + " is prefetched but not on the host");
       const std::uint64_t bytes = form_bytes(storage, state.host);
       take(bytes, storage);
       const std::int64_t begin_ns = std::max({now_ns_, prefetch_free_ns_, state.host_ready_ns});
@@ -338,10 +376,15 @@ Status Engine::step(const Instruction& instruction) {
       state.host = Form::kNone;
       state.device_ready_ns = end_ns;
       pinned_pending_.emplace(end_ns, bytes);
-      const bool still_leaving = state.host_ready_ns > now_ns_;  // both copies hold device bytes until the offload ends
+      const bool still_leaving =
+          state.host_ready_ns > now_ns_;  // both copies hold device bytes until the offload ends
       change(now_ns_, storage, Place::kPrefetching, still_leaving ? 2 * bytes : bytes, bytes);
       if (still_leaving) change(state.host_ready_ns, storage, Place::kPrefetching, bytes, bytes);
-      change(end_ns, storage, state.device == Form::kPayload ? Place::kCompressed : Place::kResident, bytes, 0);
+      change(end_ns,
+             storage,
+             state.device == Form::kPayload ? Place::kCompressed : Place::kResident,
+             bytes,
+             0);
       return {};
     }
     default:
@@ -357,12 +400,16 @@ Result<SimResult> Engine::run() {
     take(storage.bytes, i);
     change(0, i, Place::kResident, storage.bytes, 0);
   }
-  for (position_ = 0; position_ < plan_.program.size(); ++position_) SPW_RETURN_IF_ERROR(step(plan_.program[position_]));
-  if (next_op_ != profile_.ops.size()) return illegal("the program ends before op " + std::to_string(next_op_));
+  for (position_ = 0; position_ < plan_.program.size(); ++position_)
+    SPW_RETURN_IF_ERROR(step(plan_.program[position_]));
+  if (next_op_ != profile_.ops.size())
+    return illegal("the program ends before op " + std::to_string(next_op_));
   result_.step_ns = std::max({now_ns_, offload_free_ns_, prefetch_free_ns_});
   if (result_.timeline) {
-    // Offload ends and prefetch ends were written ahead of time; the order within one instant is that of the program.
-    std::stable_sort(result_.timeline->changes.begin(), result_.timeline->changes.end(),
+    // Offload ends and prefetch ends were written ahead of time; the order within one instant is
+    // that of the program.
+    std::stable_sort(result_.timeline->changes.begin(),
+                     result_.timeline->changes.end(),
                      [](const PlaceChange& a, const PlaceChange& b) { return a.at_ns < b.at_ns; });
   }
   return std::move(result_);
@@ -370,20 +417,27 @@ Result<SimResult> Engine::run() {
 
 }  // namespace
 
-std::string_view name_of(StallCause cause) { return cause == StallCause::kMemory ? "memory" : "late prefetch"; }
+std::string_view name_of(StallCause cause) {
+  return cause == StallCause::kMemory ? "memory" : "late prefetch";
+}
 
 std::string_view name_of(Place place) {
-  constexpr std::array<std::string_view, kPlaceCount> kNames = {"none",       "resident", "compressed",
-                                                                "offloading", "on host",  "prefetching"};
+  constexpr std::array<std::string_view, kPlaceCount> kNames = {
+      "none", "resident", "compressed", "offloading", "on host", "prefetching"};
   const auto i = static_cast<std::size_t>(place);
   return i < kNames.size() ? kNames[i] : kNames[0];
 }
 
-Result<SimResult> simulate(const Profile& profile, const DeviceModel& device, const Plan& plan, const SimOptions& options) {
+Result<SimResult> simulate(const Profile& profile,
+                           const DeviceModel& device,
+                           const Plan& plan,
+                           const SimOptions& options) {
   return Engine(profile, device, plan, options).run();
 }
 
-std::vector<Holder> holders_at_min_budget(const Profile& profile, const DeviceModel& device, const Plan& plan,
+std::vector<Holder> holders_at_min_budget(const Profile& profile,
+                                          const DeviceModel& device,
+                                          const Plan& plan,
                                           std::size_t count) {
   SimOptions options;
   const auto reference = simulate(profile, device, plan, options);
@@ -405,13 +459,16 @@ std::vector<Holder> holders_at_min_budget(const Profile& profile, const DeviceMo
       held[what] += bytes;
       named_bytes += bytes;
     }
-    if (instant_bytes > named_bytes) held["scratch and the allocation itself"] += instant_bytes - named_bytes;
+    if (instant_bytes > named_bytes)
+      held["scratch and the allocation itself"] += instant_bytes - named_bytes;
   };
   (void)engine.run();
   std::vector<Holder> holders;
   for (const auto& [what, bytes] : held)
     if (bytes > 0) holders.push_back({what, bytes});
-  std::stable_sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
+  std::stable_sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) {
+    return a.bytes > b.bytes;
+  });
   if (holders.size() > count) holders.resize(count);
   return holders;
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// One policy's answer for one trace and budget, and what all answers of a run share: the input of every output (JSON, table, HTML, Perfetto).
+// One policy's answer for one trace and budget, and what all answers of a run share: the input of
+// every output (JSON, table, HTML, Perfetto).
 #pragma once
-
-#include <cstdint>
-#include <string>
-#include <vector>
 
 #include "policy/device_model.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
 #include "policy/simulator.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace spillway {
 
@@ -24,8 +25,8 @@ struct PolicyResult {
   Plan plan;                           // empty when not feasible
   SimResult sim;                       // predicted; timeline only where asked for
   ActionBytes bytes;
-  std::int64_t bound_ns = 0;           // no plan of any policy is faster in the cost model
-  double plan_ms = 0;                  // time to decide
+  std::int64_t bound_ns = 0;  // no plan of any policy is faster in the cost model
+  double plan_ms = 0;         // time to decide
 };
 
 /// A point of the trade-off curve: what a policy reaches under a budget.
@@ -37,15 +38,15 @@ struct TradeOffPoint {
 };
 
 struct RunContext {
-  std::string trace;             // path as the user gave it
+  std::string trace;  // path as the user gave it
   const Profile* profile = nullptr;
   const ProfileSummary* summary = nullptr;
   const DeviceModel* device = nullptr;
   std::int64_t keep_all_step_ns = 0;
-  std::string times_from;        // one machine class each; they differ => `warning`
+  std::string times_from;  // one machine class each; they differ => `warning`
   std::string link_from;
-  std::string warning;           // "" or one line
-  std::string command;           // as typed, for the report's footer
+  std::string warning;  // "" or one line
+  std::string command;  // as typed, for the report's footer
 };
 
 /// step / keep-all step - 1.

@@ -39,7 +39,7 @@ struct MemorySample {
   std::array<std::uint64_t, kPlaceCount> by_place{};
   std::uint64_t host_bytes = 0;
 
-  std::uint64_t device_bytes() const;
+  [[nodiscard]] std::uint64_t device_bytes() const;
 };
 
 /// Who held what when the plan held the most.

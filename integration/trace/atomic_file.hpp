@@ -33,8 +33,8 @@ class AtomicFile final : public ByteSink {
   /// Call once; a failure leaves the target as it was.
   Status commit();
 
-  const std::string& path() const { return path_; }
-  std::uint64_t written_bytes() const { return written_bytes_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::uint64_t written_bytes() const { return written_bytes_; }
 
  private:
   AtomicFile() = default;

@@ -23,7 +23,7 @@ class StringSink final : public ByteSink {
     bytes_.append(bytes);
     return {};
   }
-  const std::string& bytes() const { return bytes_; }
+  [[nodiscard]] const std::string& bytes() const { return bytes_; }
 
  private:
   std::string bytes_;

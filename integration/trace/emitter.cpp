@@ -22,7 +22,10 @@ StackId TraceEmitter::frame(StackId parent, std::string_view frame_text) {
   return StackId(place->second);
 }
 
-void TraceEmitter::record(RecordKind kind, std::uint64_t id, std::uint64_t arg, std::uint32_t stream,
+void TraceEmitter::record(RecordKind kind,
+                          std::uint64_t id,
+                          std::uint64_t arg,
+                          std::uint32_t stream,
                           std::uint8_t flags) {
   Record record;
   record.time_ns = time_ns_;
@@ -43,7 +46,10 @@ void TraceEmitter::meta(std::string_view key, std::string_view value) {
 
 void TraceEmitter::step(std::uint64_t number) { record(RecordKind::kStep, number, 0); }
 
-void TraceEmitter::alloc(std::uint64_t storage, std::uint64_t bytes, std::uint32_t stream, std::uint8_t flags) {
+void TraceEmitter::alloc(std::uint64_t storage,
+                         std::uint64_t bytes,
+                         std::uint32_t stream,
+                         std::uint8_t flags) {
   record(RecordKind::kAlloc, storage, bytes, stream, flags);
 }
 
@@ -69,14 +75,21 @@ void TraceEmitter::name(std::uint64_t storage, std::string_view text) {
   record(RecordKind::kName, storage, string(text).value);
 }
 
-void TraceEmitter::view(std::uint64_t tensor, std::uint64_t storage) { record(RecordKind::kView, tensor, storage); }
+void TraceEmitter::view(std::uint64_t tensor, std::uint64_t storage) {
+  record(RecordKind::kView, tensor, storage);
+}
 
-void TraceEmitter::op_begin(std::uint64_t op, std::string_view name, const OpTag& tag, std::uint32_t stream) {
+void TraceEmitter::op_begin(std::uint64_t op,
+                            std::string_view name,
+                            const OpTag& tag,
+                            std::uint32_t stream) {
   record(RecordKind::kOpBegin, op, string(name).value, stream);
   record(RecordKind::kOpTag, op, pack(tag), stream);
 }
 
-void TraceEmitter::op_end(std::uint64_t op, std::uint32_t stream) { record(RecordKind::kOpEnd, op, 0, stream); }
+void TraceEmitter::op_end(std::uint64_t op, std::uint32_t stream) {
+  record(RecordKind::kOpEnd, op, 0, stream);
+}
 
 void TraceEmitter::use(std::uint64_t op, std::uint64_t tensor, std::uint8_t flags) {
   record(RecordKind::kUse, tensor, op, 0, flags);

@@ -36,10 +36,14 @@ enum class PickleKind : std::uint8_t {
 struct PickleValue {
   std::uint64_t bits = 0;
 
-  PickleKind kind() const { return static_cast<PickleKind>(bits >> 60); }
-  std::uint64_t payload() const { return bits & ((std::uint64_t{1} << 60) - 1); }
-  bool is_container() const { return kind() >= PickleKind::kList && kind() <= PickleKind::kDict; }
-  bool is_sequence() const { return kind() == PickleKind::kList || kind() == PickleKind::kTuple; }
+  [[nodiscard]] PickleKind kind() const { return static_cast<PickleKind>(bits >> 60); }
+  [[nodiscard]] std::uint64_t payload() const { return bits & ((std::uint64_t{1} << 60) - 1); }
+  [[nodiscard]] bool is_container() const {
+    return kind() >= PickleKind::kList && kind() <= PickleKind::kDict;
+  }
+  [[nodiscard]] bool is_sequence() const {
+    return kind() == PickleKind::kList || kind() == PickleKind::kTuple;
+  }
 };
 
 class PickleDocument {

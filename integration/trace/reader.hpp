@@ -2,15 +2,15 @@
 // One door for every trace format: what a file is follows from its content, never from its name.
 #pragma once
 
+#include "core/status.hpp"
+#include "core/trace.hpp"
+#include "integration/trace/byte_source.hpp"
+
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "core/status.hpp"
-#include "core/trace.hpp"
-#include "integration/trace/byte_source.hpp"
 
 namespace spillway {
 
@@ -25,7 +25,8 @@ struct ReadOptions {
 
 /// What a reader knows beyond the records it sent.
 struct TraceInfo {
-  std::string format;                 // "pytorch-snapshot", "dtr-log", "checkmate-graph", "layer-csv", "spwt", "spwt-text", "spwt-live"
+  std::string format;  // "pytorch-snapshot", "dtr-log", "checkmate-graph", "layer-csv", "spwt",
+                       // "spwt-text", "spwt-live"
   std::uint64_t event_count = 0;      // records sent
   std::vector<std::string> inferred;  // one line each: what was concluded rather than read
   std::vector<std::string> notes;     // one line each: what was left out or is odd
@@ -41,7 +42,8 @@ struct TraceFormat {
 /// Every format, in the order in which they are tried.
 const std::vector<TraceFormat>& trace_formats();
 
-/// Reads `path` into `sink`. Errors: kIo (cannot open), kBadInput (unknown or damaged; text names file, offset and what was expected).
+/// Reads `path` into `sink`. Errors: kIo (cannot open), kBadInput (unknown or damaged; text names
+/// file, offset and what was expected).
 Result<TraceInfo> read_trace(const std::string& path, const ReadOptions& options, TraceSink& sink);
 Result<TraceInfo> read_trace(ByteSource& source, const ReadOptions& options, TraceSink& sink);
 

@@ -33,7 +33,7 @@ struct SnapshotStorage {
   static constexpr std::uint32_t kNone = 0x7fffffffu;
   std::uint32_t number : 31 = kNone;
   std::uint32_t preexisting : 1 = 0;
-  bool valid() const { return number != kNone; }
+  [[nodiscard]] bool valid() const { return number != kNone; }
 };
 
 struct SnapshotEvent {

@@ -41,7 +41,7 @@ class SpwtRecordEncoder {
   void string(std::string_view text);
   /// REQUIRES: record.kind is not 0.
   void record(const Record& record);
-  const std::string& bytes() const { return bytes_; }
+  [[nodiscard]] const std::string& bytes() const { return bytes_; }
 
  private:
   SpwtBases bases_;

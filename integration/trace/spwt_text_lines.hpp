@@ -40,7 +40,7 @@ struct TextLine {
   std::uint8_t column_count = 0;
   PackedForm packed = PackedForm::kNone;
 
-  bool has(TextField field) const;
+  [[nodiscard]] bool has(TextField field) const;
 };
 
 /// REQUIRES: is_record_kind(kind).

@@ -50,10 +50,10 @@ class PackedParser {
  public:
   explicit PackedParser(PackedForm form) : form_(form) {}
   /// False when `key` is no field of this form.
-  bool knows(std::string_view key) const;
+  [[nodiscard]] bool knows(std::string_view key) const;
   /// False when `value` is not one of the field's. REQUIRES: knows(key).
   bool set(std::string_view key, std::string_view value);
-  std::uint64_t bits() const;
+  [[nodiscard]] std::uint64_t bits() const;
 
  private:
   PackedForm form_;

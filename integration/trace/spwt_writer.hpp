@@ -39,8 +39,8 @@ class SpwtWriter final : public TraceSink {
   /// record that names a string never announced.
   Status finish();
   /// The first error so far; records that come after it are dropped.
-  const Status& status() const;
-  std::uint64_t written_bytes() const;
+  [[nodiscard]] const Status& status() const;
+  [[nodiscard]] std::uint64_t written_bytes() const;
 
  private:
   struct Impl;

@@ -33,7 +33,7 @@ class DeviceFilterSink final : public TraceSink {
     }
     sink_.record(record);
   }
-  std::uint64_t dropped_count() const { return dropped_count_; }
+  [[nodiscard]] std::uint64_t dropped_count() const { return dropped_count_; }
 
  private:
   std::uint64_t device_;

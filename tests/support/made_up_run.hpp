@@ -271,7 +271,7 @@ class Player {
   }
 
  private:
-  std::uint32_t activation_of_forward_op(std::uint32_t op) const {
+  [[nodiscard]] std::uint32_t activation_of_forward_op(std::uint32_t op) const {
     return Builder::activation(op / kPerLayer, op % kPerLayer);
   }
 

@@ -48,17 +48,17 @@ class TraceTape final : public TraceSink {
     }
   }
 
-  const std::vector<Entry>& entries() const { return entries_; }
-  std::uint64_t record_count() const { return record_count_; }
-  std::uint32_t string_count() const { return string_count_; }
-  bool ids_are_dense() const { return ids_are_dense_; }
-  std::vector<std::string> strings() const {
+  [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
+  [[nodiscard]] std::uint64_t record_count() const { return record_count_; }
+  [[nodiscard]] std::uint32_t string_count() const { return string_count_; }
+  [[nodiscard]] bool ids_are_dense() const { return ids_are_dense_; }
+  [[nodiscard]] std::vector<std::string> strings() const {
     std::vector<std::string> texts;
     for (const Entry& entry : entries_)
       if (entry.is_string) texts.push_back(entry.text);
     return texts;
   }
-  std::vector<Record> records() const {
+  [[nodiscard]] std::vector<Record> records() const {
     std::vector<Record> records;
     for (const Entry& entry : entries_)
       if (!entry.is_string) records.push_back(entry.record);
