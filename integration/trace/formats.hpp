@@ -17,4 +17,15 @@ Result<TraceInfo> read_pytorch_snapshot(BufferedInput& input,
                                         const ReadOptions& options,
                                         TraceSink& sink);
 
+bool matches_dtr_log(std::string_view head);
+Result<TraceInfo> read_dtr_log(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
+
+bool matches_checkmate_graph(std::string_view head);
+Result<TraceInfo> read_checkmate_graph(BufferedInput& input,
+                                       const ReadOptions& options,
+                                       TraceSink& sink);
+
+bool matches_layer_csv(std::string_view head);
+Result<TraceInfo> read_layer_csv(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
+
 }  // namespace spillway

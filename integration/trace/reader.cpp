@@ -61,6 +61,9 @@ const std::vector<TraceFormat>& trace_formats() {
       {"spwt", is_spwt, read_spwt},
       {"spwt-text", is_spwt_text, read_spwt_text},
       {"pytorch-snapshot", matches_pytorch_snapshot, read_pytorch_snapshot},
+      {"dtr-log", matches_dtr_log, read_dtr_log},
+      {"checkmate-graph", matches_checkmate_graph, read_checkmate_graph},
+      {"layer-csv", matches_layer_csv, read_layer_csv},
   };
   return formats;
 }

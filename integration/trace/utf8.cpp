@@ -4,11 +4,7 @@
 #include "integration/trace/utf8.hpp"
 
 namespace spillway {
-namespace {
-
-/// Bytes of the well-formed character at the start of `text`; 0 when there is none. REQUIRES: text
-/// is not empty.
-std::size_t character_bytes(std::string_view text) {
+std::size_t utf8_character_bytes(std::string_view text) {
   const auto at = [text](std::size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
@@ -29,13 +25,11 @@ std::size_t character_bytes(std::string_view text) {
   return 0;
 }
 
-}  // namespace
-
 std::string clean_utf8(std::string_view text, std::size_t max_bytes) {
   constexpr std::string_view kReplacement = "\xef\xbf\xbd";
   std::string clean;
   while (!text.empty()) {
-    const std::size_t bytes = character_bytes(text);
+    const std::size_t bytes = utf8_character_bytes(text);
     std::string_view piece = bytes == 0 ? kReplacement : text.substr(0, bytes);
     const auto first = static_cast<unsigned char>(text.front());
     if (first < 0x20 || first == 0x7f) piece = " ";

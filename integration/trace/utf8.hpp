@@ -8,6 +8,10 @@
 
 namespace spillway {
 
+/// Bytes of the well-formed UTF-8 character at the start of `text`; 0 when there is none. REQUIRES:
+/// text is not empty.
+std::size_t utf8_character_bytes(std::string_view text);
+
 /// `text` with each byte that is not part of valid UTF-8 replaced by U+FFFD and each control
 /// character by a space, cut (at a character) so that at most `max_bytes` bytes remain.
 std::string clean_utf8(std::string_view text, std::size_t max_bytes = 1024);
