@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mapfile -t files < <(git ls-files '*.hpp' '*.h' '*.cpp' '*.cu' '*.cuh')
+if ((${#files[@]} == 0)); then
+  echo "format: git lists no source file here" >&2
+  exit 1
+fi
 if [[ "${1-}" != --check ]]; then
   clang-format -i "${files[@]}"
   exit

@@ -3,7 +3,7 @@
 # The long matrix behind ./run nightly. Every stage runs whatever the earlier ones did; the table at the end
 # names each with its result, and the exit code is that of the worst.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=scripts/common.sh
 source scripts/common.sh
 need_packages "${build_packages[@]}" "${test_packages[@]}" "${browser_packages[@]}" "${clang_packages[@]}" \
