@@ -38,7 +38,7 @@ function(spillway_tests name)
   set_target_properties(${target} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/tests")
   target_link_libraries(${target} PRIVATE ${arg_LINK})
-  if(TARGET spillway)
+  if(TARGET spillway AND name STREQUAL "integration")
     add_dependencies(${target} spillway)
     target_compile_definitions(${target} PRIVATE SPILLWAY_PROGRAM="$<TARGET_FILE:spillway>")
   endif()
