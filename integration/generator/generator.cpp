@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::uint64_t kBatchMax = std::uint64_t{1} << 20;
 constexpr std::uint64_t kSeqMax = std::uint64_t{1} << 24;
+constexpr std::uint64_t kLstmSeqMax = 16384;
 constexpr std::uint32_t kMicroBatchesMax = 254;  // 8 bits in a tag, one of them "none"
 constexpr double kOpsMax = 4e6;
 constexpr double kElementsMax = 1e18;  // of one storage, before the graph adds up exact bytes
@@ -226,7 +227,9 @@ Status generate(const ModelConfig& original,
   SPW_RETURN_IF_ERROR(range("tp", options.tensor_parallel, 4096));
   SPW_RETURN_IF_ERROR(range("pp", options.pipeline_stages, 4096));
   if (is_sequence_model(model.architecture)) {
-    SPW_RETURN_IF_ERROR(range("seq", shape.seq, kSeqMax));
+    // An LSTM's time steps are its layers, 16 bits in a tag.
+    const bool lstm = model.architecture == Architecture::kLstm;
+    SPW_RETURN_IF_ERROR(range("seq", shape.seq, lstm ? kLstmSeqMax : kSeqMax));
     // A longer sequence than the model was published with gets a longer table of positions.
     if (model.max_positions > 0) model.max_positions = std::max(model.max_positions, shape.seq);
   } else if (options.seq != 0) {
