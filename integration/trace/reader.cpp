@@ -60,6 +60,7 @@ const std::vector<TraceFormat>& trace_formats() {
   static const std::vector<TraceFormat> formats = {
       {"spwt", is_spwt, read_spwt},
       {"spwt-text", is_spwt_text, read_spwt_text},
+      {"spwt-live", is_spwt_live, read_spwt_live},
       {"pytorch-snapshot", matches_pytorch_snapshot, read_pytorch_snapshot},
       {"dtr-log", matches_dtr_log, read_dtr_log},
       {"checkmate-graph", matches_checkmate_graph, read_checkmate_graph},

@@ -24,6 +24,12 @@ Result<TraceInfo> read_spwt(BufferedInput& input, const ReadOptions& options, Tr
 bool is_spwt_text(std::string_view head);
 Result<TraceInfo> read_spwt_text(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
 
+bool is_spwt_live(std::string_view head);
+/// Merges the threads' records by time; each thread's own order is kept, and a kThread record tells
+/// where the thread changes. A log whose writer was killed is read up to what it committed, and
+/// noted.
+Result<TraceInfo> read_spwt_live(BufferedInput& input, const ReadOptions& options, TraceSink& sink);
+
 /// The index of a packed trace, for reading a part of it: found from the end of the file. Fails
 /// with kNotFound when the file has none (it was cut, or its writer left it out).
 Result<std::vector<SpwtIndexEntry>> load_spwt_index(const std::string& path);
