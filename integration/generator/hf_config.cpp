@@ -53,7 +53,7 @@ class HfConfigReader {
           "vit, found \"" +
           family.substr(0, 64) + "\"");
     }
-    model.name = family + " (" + source_name_ + ")";
+    model.name = family + "-config";
     const Status valid = validate(model);
     if (!valid.ok()) return bad(valid.message());
     return model;

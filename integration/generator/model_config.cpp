@@ -322,7 +322,7 @@ Status apply_overrides(const ModelOverrides& o, ModelConfig* model) {
     if (model->top_k == 0) model->top_k = 1;
   }
   if (o.top_k) model->top_k = *o.top_k;
-  if (any_stack || o.vocab || o.experts || o.top_k) model->name += " (changed)";
+  if (any_stack || o.vocab || o.experts || o.top_k) model->name += "-custom";
   return validate(*model);
 }
 
