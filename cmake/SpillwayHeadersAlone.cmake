@@ -19,8 +19,6 @@ function(spillway_headers_alone)
   add_library(spillway_headers_alone OBJECT EXCLUDE_FROM_ALL ${sources})
   spillway_own_code(spillway_headers_alone)
   target_compile_options(spillway_headers_alone PRIVATE -O0)
-  target_compile_definitions(spillway_headers_alone PRIVATE
-    SPILLWAY_SOURCE_DIR="${spillway_SOURCE_DIR}" SPILLWAY_BINARY_DIR="${spillway_BINARY_DIR}")
   target_include_directories(spillway_headers_alone PRIVATE "${spillway_SOURCE_DIR}")
   target_link_libraries(spillway_headers_alone PRIVATE
     spillway::integration doctest::doctest fmt::fmt nlohmann_json::nlohmann_json

@@ -6,10 +6,7 @@
 function(spillway_test_code target)
   spillway_own_code(${target})
   target_include_directories(${target} PRIVATE "${spillway_SOURCE_DIR}")
-  target_compile_definitions(${target} PRIVATE
-    DOCTEST_CONFIG_SUPER_FAST_ASSERTS
-    SPILLWAY_SOURCE_DIR="${spillway_SOURCE_DIR}"
-    SPILLWAY_BINARY_DIR="${spillway_BINARY_DIR}")
+  target_compile_definitions(${target} PRIVATE DOCTEST_CONFIG_SUPER_FAST_ASSERTS)
   target_compile_options(${target} PRIVATE
     $<IF:$<BOOL:${SPILLWAY_SANITIZE}>,-O0,$<$<CONFIG:Release>:-O1>>
     $<$<BOOL:${SPILLWAY_FUZZ}>:-fno-sanitize=fuzzer-no-link>)
@@ -23,6 +20,12 @@ function(spillway_test_support)
   add_library(spillway_test_support OBJECT ${support})
   spillway_test_code(spillway_test_support)
   target_link_libraries(spillway_test_support PRIVATE spillway::integration)
+  set(program "")
+  if(TARGET spillway)
+    set(program "$<TARGET_FILE:spillway>")
+  endif()
+  set_source_files_properties("${spillway_SOURCE_DIR}/tests/support/paths.cpp" PROPERTIES
+    COMPILE_DEFINITIONS "SPILLWAY_SOURCE_DIR=\"${spillway_SOURCE_DIR}\";SPILLWAY_PROGRAM=\"${program}\"")
 endfunction()
 
 # spillway_tests(NAME GLOBS pattern... [LINK dep...]): nothing when no file matches.
@@ -40,7 +43,6 @@ function(spillway_tests name)
   target_link_libraries(${target} PRIVATE ${arg_LINK})
   if(TARGET spillway AND name STREQUAL "integration")
     add_dependencies(${target} spillway)
-    target_compile_definitions(${target} PRIVATE SPILLWAY_PROGRAM="$<TARGET_FILE:spillway>")
   endif()
 
   set(list "${CMAKE_CURRENT_BINARY_DIR}/${target}.cmake")

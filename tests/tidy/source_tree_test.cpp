@@ -3,6 +3,7 @@
 // tree.
 #include "tests/tidy/source_tree.hpp"
 
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <doctest/doctest.h>
@@ -17,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = SPILLWAY_SOURCE_DIR;
+const fs::path kRoot = source_dir();
 const std::string kLicence = "// SPDX-License-Identifier: Apache-2.0\n";
 
 void check_none(const Findings& findings) {

@@ -4,6 +4,7 @@
 #include "integration/report/html_report.hpp"
 
 #include "tests/support/made_up_run.hpp"
+#include "tests/support/paths.hpp"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -43,7 +44,7 @@ TEST_SUITE("unit") {
   TEST_CASE("the page holds every asset and leaves no mark unfilled") {
     const std::string page = render(test::made_up_run());
     std::size_t count = 0;
-    const std::filesystem::path folder = SPILLWAY_SOURCE_DIR "/integration/report/assets";
+    const std::filesystem::path folder = test::source_dir() / "integration/report/assets";
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
       if (entry.path().filename() == "report.html") continue;
       CAPTURE(entry.path().string());
