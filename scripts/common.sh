@@ -4,7 +4,7 @@
 # shellcheck shell=bash
 
 build_packages=(g++ cmake ninja-build git libfmt-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libzstd-dev doctest-dev)
-test_packages=(pkg-config libbenchmark-dev)
+test_packages=(pkg-config python3 libbenchmark-dev)
 browser_packages=(chromium)
 clang_packages=(clang libclang-rt-14-dev)
 lint_packages=(clang-format clang-tidy)
@@ -54,7 +54,7 @@ need_tools() {
     case "$package" in
       g++) what="program c++" ;;
       ninja-build) what="program ninja" ;;
-      cmake | git | pkg-config | clang | clang-format | clang-tidy | chromium) what="program $package" ;;
+      cmake | git | pkg-config | python3 | clang | clang-format | clang-tidy | chromium) what="program $package" ;;
       libfmt-dev) what="header fmt/format.h" ;;
       nlohmann-json3-dev) what="header nlohmann/json.hpp" ;;
       libcli11-dev) what="header CLI/CLI.hpp" ;;
