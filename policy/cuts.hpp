@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Places where the forward pass can be cut into segments for checkpointing: between two ops, with the storages that cross. Keeping what
-// crosses lets everything inside a segment be recomputed from it.
+// Places where the forward pass can be cut into segments for checkpointing: between two ops, with
+// the storages that cross. Keeping what crosses lets everything inside a segment be recomputed from
+// it.
 #pragma once
-
-#include <cstdint>
-#include <vector>
 
 #include "policy/gaps.hpp"
 #include "policy/profile.hpp"
+
+#include <cstdint>
+#include <vector>
 
 namespace spillway {
 
@@ -16,11 +17,12 @@ struct Cut {
   std::uint64_t crossing_bytes = 0;  // made in forward before the cut, read in forward behind it
 };
 
-/// Cuts at every change of layer, in op order. Where the profile names no layers: the local minima of crossing bytes, which in a chain
-/// are its articulation points.
+/// Cuts at every change of layer, in op order. Where the profile names no layers: the local minima
+/// of crossing bytes, which in a chain are its articulation points.
 std::vector<Cut> layer_cuts(const Profile& profile);
 
-/// Keeps what crosses `cuts` (ascending), recomputes every other activation that can be from the end of forward until backward needs it.
+/// Keeps what crosses `cuts` (ascending), recomputes every other activation that can be from the
+/// end of forward until backward needs it.
 Choices checkpoint_at(const Profile& profile, const GapTable& gaps, const std::vector<Cut>& cuts);
 
 }  // namespace spillway

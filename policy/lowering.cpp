@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// One walk over the ops with a small state per storage. Recompute chains are collected with a worklist and run in op order, so
-// depth is bounded by memory, not by the stack.
+// One walk over the ops with a small state per storage. Recompute chains are collected with a
+// worklist and run in op order, so depth is bounded by memory, not by the stack.
 #include "policy/lowering.hpp"
+
+#include "core/check.hpp"
 
 #include <algorithm>
 #include <numeric>
 
-#include "core/check.hpp"
-
 namespace spillway {
 namespace {
 
-enum class Where : std::uint8_t { kUnborn, kResident, kCompressed, kOnHost, kPrefetched, kDropped, kDead };
+enum class Where : std::uint8_t {
+  kUnborn,
+  kResident,
+  kCompressed,
+  kOnHost,
+  kPrefetched,
+  kDropped,
+  kDead
+};
 
 struct State {
   Where where = Where::kUnborn;
@@ -21,8 +29,13 @@ struct State {
 
 class Emitter {
  public:
-  Emitter(const Profile& profile, const DeviceModel& device, const GapTable& gaps, const Choices& choices,
-          const Triggers& triggers, const std::vector<std::uint32_t>& by_begin, const std::vector<std::uint32_t>& by_end)
+  Emitter(const Profile& profile,
+          const DeviceModel& device,
+          const GapTable& gaps,
+          const Choices& choices,
+          const Triggers& triggers,
+          const std::vector<std::uint32_t>& by_begin,
+          const std::vector<std::uint32_t>& by_end)
       : profile_(profile),
         device_(device),
         gaps_(gaps),
@@ -34,12 +47,14 @@ class Emitter {
         last_consumer_(profile.storages.size(), 0),
         op_stamps_(profile.ops.size(), 0) {
     for (std::uint32_t g = 0; g < gaps.gaps.size(); ++g)
-      if (choices[g].action == Action::kOffload && gaps.gaps[g].returns && triggers[g] < gaps.gaps[g].before_op)
+      if (choices[g].action == Action::kOffload && gaps.gaps[g].returns &&
+          triggers[g] < gaps.gaps[g].before_op)
         by_trigger_.push_back(g);
     // Same trigger: the one needed first goes first.
     std::sort(by_trigger_.begin(), by_trigger_.end(), [&](std::uint32_t a, std::uint32_t b) {
       if (triggers[a] != triggers[b]) return triggers[a] < triggers[b];
-      if (gaps.gaps[a].before_op != gaps.gaps[b].before_op) return gaps.gaps[a].before_op < gaps.gaps[b].before_op;
+      if (gaps.gaps[a].before_op != gaps.gaps[b].before_op)
+        return gaps.gaps[a].before_op < gaps.gaps[b].before_op;
       return a < b;
     });
     triggers_ = &triggers;
@@ -108,16 +123,18 @@ class Emitter {
 };
 
 void Emitter::group_by_op() {
-  const auto group = [&](std::vector<std::uint32_t>& begin, std::vector<std::uint32_t>& items, const auto& op_of) {
-    begin.assign(profile_.ops.size() + 1, 0);
-    for (const Storage& storage : profile_.storages)
-      if (op_of(storage).valid()) ++begin[op_of(storage).index() + 1];
-    std::partial_sum(begin.begin(), begin.end(), begin.begin());
-    items.resize(begin.back());
-    std::vector<std::uint32_t> next(begin.begin(), begin.end() - 1);
-    for (std::uint32_t i = 0; i < profile_.storages.size(); ++i)
-      if (op_of(profile_.storages[i]).valid()) items[next[op_of(profile_.storages[i]).index()]++] = i;
-  };
+  const auto group =
+      [&](std::vector<std::uint32_t>& begin, std::vector<std::uint32_t>& items, const auto& op_of) {
+        begin.assign(profile_.ops.size() + 1, 0);
+        for (const Storage& storage : profile_.storages)
+          if (op_of(storage).valid()) ++begin[op_of(storage).index() + 1];
+        std::partial_sum(begin.begin(), begin.end(), begin.begin());
+        items.resize(begin.back());
+        std::vector<std::uint32_t> next(begin.begin(), begin.end() - 1);
+        for (std::uint32_t i = 0; i < profile_.storages.size(); ++i)
+          if (op_of(profile_.storages[i]).valid())
+            items[next[op_of(profile_.storages[i]).index()]++] = i;
+      };
   group(created_begin_, created_, [](const Storage& s) { return s.created_by; });
   group(freed_begin_, freed_, [](const Storage& s) { return s.freed_after; });
 }
@@ -134,7 +151,8 @@ void Emitter::decompress(std::uint32_t storage) {
   emit(InstructionKind::kDecompress, storage, state.codec);
   take(bytes(storage));
   give(form_bytes(storage));
-  const std::int64_t ns = device_.codec_ns(state.codec, profile_.storages[storage].tag.dtype, bytes(storage));
+  const std::int64_t ns =
+      device_.codec_ns(state.codec, profile_.storages[storage].tag.dtype, bytes(storage));
   now_ns_ += ns;
   out_.codec_ns += ns;
   state.where = Where::kResident;
@@ -234,7 +252,8 @@ void Emitter::evict(std::uint32_t g) {
     state.codec = decision.codec;
     take(form_bytes(storage));
     give(bytes(storage));
-    const std::int64_t ns = device_.codec_ns(decision.codec, profile_.storages[storage].tag.dtype, bytes(storage));
+    const std::int64_t ns =
+        device_.codec_ns(decision.codec, profile_.storages[storage].tag.dtype, bytes(storage));
     now_ns_ += ns;
     out_.codec_ns += ns;
     state.where = Where::kCompressed;
@@ -263,11 +282,13 @@ Lowered Emitter::run() {
     const Op& op = profile_.ops[op_index];
     op_ = op_index;
     high_ = op_index == 0 ? high_ : instant_;
-    for (; next_trigger < by_trigger_.size() && (*triggers_)[by_trigger_[next_trigger]] <= op_index; ++next_trigger) {
+    for (; next_trigger < by_trigger_.size() && (*triggers_)[by_trigger_[next_trigger]] <= op_index;
+         ++next_trigger) {
       const std::uint32_t storage = gaps_.gaps[by_trigger_[next_trigger]].storage;
       if (states_[storage].where == Where::kOnHost) prefetch(storage);
     }
-    for (; next_end < by_end_.size() && gaps_.gaps[by_end_[next_end]].before_op <= op_index; ++next_end)
+    for (; next_end < by_end_.size() && gaps_.gaps[by_end_[next_end]].before_op <= op_index;
+         ++next_end)
       bring_back(gaps_.gaps[by_end_[next_end]].storage);
     for (std::uint32_t i = created_begin_[op_index]; i < created_begin_[op_index + 1]; ++i) {
       take(bytes(created_[i]));
@@ -280,12 +301,14 @@ Lowered Emitter::run() {
     now_ns_ += static_cast<std::int64_t>(op.duration_ns);
     for (std::uint32_t i = freed_begin_[op_index]; i < freed_begin_[op_index + 1]; ++i) {
       State& state = states_[freed_[i]];
-      if (state.where != Where::kOnHost && state.where != Where::kDropped) give(form_bytes(freed_[i]));
+      if (state.where != Where::kOnHost && state.where != Where::kDropped)
+        give(form_bytes(freed_[i]));
       state.where = Where::kDead;
       state.codec = Codec::kNone;
     }
     // An eviction's side-by-side bytes belong to the op before it in time, and are charged to it.
-    for (; next_begin < by_begin_.size() && gaps_.gaps[by_begin_[next_begin]].after_op <= op_index; ++next_begin)
+    for (; next_begin < by_begin_.size() && gaps_.gaps[by_begin_[next_begin]].after_op <= op_index;
+         ++next_begin)
       evict(by_begin_[next_begin]);
     out_.instant_bytes.push_back(high_);
   }
@@ -326,7 +349,9 @@ Lowered Lowering::ahead(const Choices& choices, std::uint64_t budget_bytes) cons
   return ahead(choices, budget_bytes, just_in_time(choices));
 }
 
-Lowered Lowering::ahead(const Choices& choices, std::uint64_t budget_bytes, const Lowered& base) const {
+Lowered Lowering::ahead(const Choices& choices,
+                        std::uint64_t budget_bytes,
+                        const Lowered& base) const {
   Triggers triggers(gaps_.gaps.size());
   std::vector<std::uint64_t> bytes = base.instant_bytes;
   std::int64_t next_copy_ns = base.begin_ns.empty() ? 0 : base.begin_ns.back();
@@ -336,9 +361,10 @@ Lowered Lowering::ahead(const Choices& choices, std::uint64_t budget_bytes, cons
     triggers[g] = gap.before_op;
     if (choices[g].action != Action::kOffload) continue;
     const Storage& storage = profile_.storages[gap.storage];
-    const std::uint64_t form_bytes = choices[g].codec == Codec::kNone
-                                         ? storage.bytes
-                                         : payload_bytes(choices[g].codec, storage.tag.dtype, storage.bytes);
+    const std::uint64_t form_bytes =
+        choices[g].codec == Codec::kNone
+            ? storage.bytes
+            : payload_bytes(choices[g].codec, storage.tag.dtype, storage.bytes);
     const std::int64_t end_ns = std::min(next_copy_ns, base.begin_ns[gap.before_op]);
     const std::int64_t begin_ns = end_ns - device_.prefetch_ns(form_bytes);
     next_copy_ns = begin_ns;
@@ -353,7 +379,11 @@ Lowered Lowering::ahead(const Choices& choices, std::uint64_t budget_bytes, cons
   return lower(choices, triggers);
 }
 
-Plan make_plan(const Profile& profile, const GapTable& gaps, const Choices& choices, Lowered lowered, std::string policy,
+Plan make_plan(const Profile& profile,
+               const GapTable& gaps,
+               const Choices& choices,
+               Lowered lowered,
+               std::string policy,
                std::uint64_t budget_bytes) {
   Plan plan;
   plan.policy = std::move(policy);

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// From choices per gap to a program: evictions right after the last use, returns before the next one, recompute chains in
-// op order, prefetches as late as the link allows and as early as the budget permits.
+// From choices per gap to a program: evictions right after the last use, returns before the next
+// one, recompute chains in op order, prefetches as late as the link allows and as early as the
+// budget permits.
 #pragma once
-
-#include <cstdint>
-#include <vector>
 
 #include "policy/device_model.hpp"
 #include "policy/gaps.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
 
+#include <cstdint>
+#include <vector>
+
 namespace spillway {
 
-/// A program and what it needs if offloads ended at once ("instant" bytes): per op, the most held from the end of the op before it to its own end.
+/// A program and what it needs if offloads ended at once ("instant" bytes): per op, the most held
+/// from the end of the op before it to its own end.
 struct Lowered {
   std::vector<Instruction> program;
   std::vector<std::uint64_t> instant_bytes;
-  std::vector<std::int64_t> begin_ns;  // per op: when it would begin if no copy were ever waited for
-  std::vector<std::uint32_t> back_at;  // per gap: the op before which the storage came back, at most Gap::before_op
+  std::vector<std::int64_t>
+      begin_ns;  // per op: when it would begin if no copy were ever waited for
+  std::vector<std::uint32_t>
+      back_at;  // per gap: the op before which the storage came back, at most Gap::before_op
   std::int64_t recompute_ns = 0;
   std::int64_t codec_ns = 0;
 
@@ -35,11 +39,13 @@ class Lowering {
   /// Every prefetch is issued right before the op that needs it: the least memory.
   Lowered just_in_time(const Choices& choices) const;
 
-  /// Prefetches moved ahead so that their copies can end in time, as far as `budget_bytes` (0: no limit) allows. Needs no more than
-  /// max(budget_bytes, just_in_time(choices).min_budget_bytes()).
+  /// Prefetches moved ahead so that their copies can end in time, as far as `budget_bytes` (0: no
+  /// limit) allows. Needs no more than max(budget_bytes, just_in_time(choices).min_budget_bytes()).
   Lowered ahead(const Choices& choices, std::uint64_t budget_bytes) const;
   /// The same, from a just-in-time result that is already there.
-  Lowered ahead(const Choices& choices, std::uint64_t budget_bytes, const Lowered& just_in_time) const;
+  Lowered ahead(const Choices& choices,
+                std::uint64_t budget_bytes,
+                const Lowered& just_in_time) const;
 
   const GapTable& gaps() const { return gaps_; }
 
@@ -53,8 +59,13 @@ class Lowering {
   std::vector<std::uint32_t> by_end_;    // gaps that return, by before_op
 };
 
-/// The plan of a choice: decisions (each storage's widest gap that is not kept decides) and the program.
-Plan make_plan(const Profile& profile, const GapTable& gaps, const Choices& choices, Lowered lowered, std::string policy,
+/// The plan of a choice: decisions (each storage's widest gap that is not kept decides) and the
+/// program.
+Plan make_plan(const Profile& profile,
+               const GapTable& gaps,
+               const Choices& choices,
+               Lowered lowered,
+               std::string policy,
                std::uint64_t budget_bytes);
 
 }  // namespace spillway

@@ -2,9 +2,9 @@
 // The registry. A new planner is one file under planners/ and one line here.
 #include "policy/planner.hpp"
 
-#include <charconv>
-
 #include "policy/planners/presets.hpp"
+
+#include <charconv>
 
 namespace spillway {
 namespace {
@@ -18,16 +18,43 @@ constexpr ActionSet kOffloads = action_bit(Action::kKeep) | action_bit(Action::k
 const std::vector<Planner>& planners() {
   static const std::vector<Planner> kPlanners = {
       {"keep-all", "nothing moves", "reference", kKeepOnly, false, plan_keep_all},
-      {"chen-sqrt", "checkpoint about sqrt(n) segments; with a budget, the cheapest segment size that fits",
-       "Chen et al. 2016, arXiv 1604.06174", kRecomputes, true, plan_chen_sqrt},
-      {"every-k", "checkpoint every k-th layer (every-k:K, default 2)", "common practice", kRecomputes, false, plan_every_k},
-      {"full", "checkpoint every layer, recompute all inside", "Korthikanti et al. 2022, arXiv 2205.05198", kRecomputes, false,
+      {"chen-sqrt",
+       "checkpoint about sqrt(n) segments; with a budget, the cheapest segment size that fits",
+       "Chen et al. 2016, arXiv 1604.06174",
+       kRecomputes,
+       true,
+       plan_chen_sqrt},
+      {"every-k",
+       "checkpoint every k-th layer (every-k:K, default 2)",
+       "common practice",
+       kRecomputes,
+       false,
+       plan_every_k},
+      {"full",
+       "checkpoint every layer, recompute all inside",
+       "Korthikanti et al. 2022, arXiv 2205.05198",
+       kRecomputes,
+       false,
        plan_full},
-      {"selective", "recompute attention, norms, softmax, dropout and elementwise ops; keep matmuls and convolutions",
-       "Korthikanti et al. 2022, arXiv 2205.05198", kRecomputes, false, plan_selective},
-      {"offload-all", "every activation to host memory and back", "save_on_cpu", kOffloads, false, plan_offload_all},
-      {"joint", "weighs all levers per tensor by seconds per byte-second relieved, portfolio of weights", "spillway",
-       kAllActions, true, plan_joint},
+      {"selective",
+       "recompute attention, norms, softmax, dropout and elementwise ops; keep matmuls and "
+       "convolutions",
+       "Korthikanti et al. 2022, arXiv 2205.05198",
+       kRecomputes,
+       false,
+       plan_selective},
+      {"offload-all",
+       "every activation to host memory and back",
+       "save_on_cpu",
+       kOffloads,
+       false,
+       plan_offload_all},
+      {"joint",
+       "weighs all levers per tensor by seconds per byte-second relieved, portfolio of weights",
+       "spillway",
+       kAllActions,
+       true,
+       plan_joint},
   };
   return kPlanners;
 }
@@ -41,14 +68,18 @@ Result<const Planner*> find_planner(std::string_view text, PlanRequest* request)
     const std::string_view number = text.substr(colon + 1);
     std::uint32_t k = 0;
     const auto parsed = std::from_chars(number.data(), number.data() + number.size(), k);
-    if (name != "every-k" || parsed.ec != std::errc{} || parsed.ptr != number.data() + number.size() || k == 0)
-      return Status(Code::kInvalidArgument, "expected a parameter such as every-k:4, found '" + std::string(text) + "'");
+    if (name != "every-k" || parsed.ec != std::errc{} ||
+        parsed.ptr != number.data() + number.size() || k == 0)
+      return Status(Code::kInvalidArgument,
+                    "expected a parameter such as every-k:4, found '" + std::string(text) + "'");
     request->k = k;
     return &planner;
   }
   std::string known;
-  for (const Planner& planner : planners()) known += (known.empty() ? "" : ", ") + std::string(planner.name);
-  return Status(Code::kInvalidArgument, "unknown policy '" + std::string(text) + "'; known: " + known);
+  for (const Planner& planner : planners())
+    known += (known.empty() ? "" : ", ") + std::string(planner.name);
+  return Status(Code::kInvalidArgument,
+                "unknown policy '" + std::string(text) + "'; known: " + known);
 }
 
 }  // namespace spillway

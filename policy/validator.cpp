@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device bytes are a list of holdings with a begin and, once known, an end; every check adds up the whole list again.
+// Device bytes are a list of holdings with a begin and, once known, an end; every check adds up the
+// whole list again.
 #include "policy/validator.hpp"
 
 #include <algorithm>
@@ -18,11 +19,11 @@ struct Holding {
 
 struct Content {
   bool on_device = false;
-  bool encoded = false;     // what exists is the payload
+  bool encoded = false;  // what exists is the payload
   bool on_host = false;
-  bool dropped = false;     // existed, exists nowhere now
-  bool over = false;        // its life in the step has ended
-  bool lossy = false;       // went through a lossy codec
+  bool dropped = false;  // existed, exists nowhere now
+  bool over = false;     // its life in the step has ended
+  bool lossy = false;    // went through a lossy codec
   Codec codec = Codec::kNone;
   std::size_t holding = 0;  // index while on the device
   std::size_t pinned = 0;   // index while on the host
@@ -33,8 +34,15 @@ struct Content {
 
 class Judge {
  public:
-  Judge(const Profile& profile, const DeviceModel& device, const Plan& plan, const ValidateOptions& options)
-      : profile_(profile), device_(device), plan_(plan), options_(options), contents_(profile.storages.size()) {
+  Judge(const Profile& profile,
+        const DeviceModel& device,
+        const Plan& plan,
+        const ValidateOptions& options)
+      : profile_(profile),
+        device_(device),
+        plan_(plan),
+        options_(options),
+        contents_(profile.storages.size()) {
     made_by_.resize(profile.ops.size());
     ends_after_.resize(profile.ops.size());
     for (std::uint32_t i = 0; i < profile.storages.size(); ++i) {
@@ -48,12 +56,15 @@ class Judge {
   Verdict run() {
     for (std::uint32_t i = 0; i < contents_.size(); ++i)
       if (!profile_.storages[i].created_by.valid()) place(i, profile_.storages[i].bytes);
-    for (at_ = 0; at_ < plan_.program.size() && verdict_.violations.size() < options_.max_violations; ++at_) {
+    for (at_ = 0;
+         at_ < plan_.program.size() && verdict_.violations.size() < options_.max_violations;
+         ++at_) {
       const Instruction& instruction = plan_.program[at_];
-      const bool on_op =
-          instruction.kind == InstructionKind::kCompute || instruction.kind == InstructionKind::kRecompute;
+      const bool on_op = instruction.kind == InstructionKind::kCompute ||
+                         instruction.kind == InstructionKind::kRecompute;
       if (instruction.target >= (on_op ? profile_.ops.size() : profile_.storages.size())) {
-        breaks(Law::kIllegalTransition, "target " + std::to_string(instruction.target) + " does not exist");
+        breaks(Law::kIllegalTransition,
+               "target " + std::to_string(instruction.target) + " does not exist");
         break;
       }
       on_op ? run_op(instruction) : move(instruction);
@@ -64,7 +75,8 @@ class Judge {
 
  private:
   void breaks(Law law, const std::string& text) {
-    if (verdict_.violations.size() < options_.max_violations) verdict_.violations.push_back({law, at_, text});
+    if (verdict_.violations.size() < options_.max_violations)
+      verdict_.violations.push_back({law, at_, text});
   }
   std::string name(std::uint32_t storage) const {
     std::string text = "storage " + std::to_string(storage);
@@ -73,12 +85,15 @@ class Judge {
   }
   std::uint64_t size_of(std::uint32_t storage) const {
     const Storage& info = profile_.storages[storage];
-    return contents_[storage].encoded ? payload_bytes(contents_[storage].codec, info.tag.dtype, info.bytes) : info.bytes;
+    return contents_[storage].encoded
+               ? payload_bytes(contents_[storage].codec, info.tag.dtype, info.bytes)
+               : info.bytes;
   }
 
   std::uint64_t bytes_held() {
     std::uint64_t sum = 0;
-    for (const Holding& holding : device_holdings_) sum += holding.until_ns > now_ns_ ? holding.bytes : 0;
+    for (const Holding& holding : device_holdings_)
+      sum += holding.until_ns > now_ns_ ? holding.bytes : 0;
     return sum;
   }
 
@@ -90,9 +105,10 @@ class Judge {
       for (const Holding& holding : device_holdings_)
         if (holding.until_ns > now_ns_) next_ns = std::min(next_ns, holding.until_ns);
       if (next_ns == kOpen) {
-        breaks(Law::kOverBudget, std::to_string(held + bytes) + " bytes are needed for " +
-                                     (storage < contents_.size() ? name(storage) : std::string("scratch")) + ", the budget is " +
-                                     std::to_string(options_.budget_bytes));
+        breaks(Law::kOverBudget,
+               std::to_string(held + bytes) + " bytes are needed for " +
+                   (storage < contents_.size() ? name(storage) : std::string("scratch")) +
+                   ", the budget is " + std::to_string(options_.budget_bytes));
         break;
       }
       now_ns_ = next_ns;
@@ -122,24 +138,29 @@ class Judge {
     contents_[storage].on_device = false;
   }
 
-  void wait_for(std::uint32_t storage) { now_ns_ = std::max(now_ns_, contents_[storage].usable_ns); }
+  void wait_for(std::uint32_t storage) {
+    now_ns_ = std::max(now_ns_, contents_[storage].usable_ns);
+  }
 
   bool may_run_again(const Op& op) const {
     const bool random = op.tag.has(kOpRng) && !op.tag.has(kOpRngRestorable);
-    return !random && !op.tag.has(kOpCollective) && !op.tag.has(kOpInPlace) && !op.tag.has(kOpNeverRecompute) &&
-           !op.tag.has(kOpInferred);
+    return !random && !op.tag.has(kOpCollective) && !op.tag.has(kOpInPlace) &&
+           !op.tag.has(kOpNeverRecompute) && !op.tag.has(kOpInferred);
   }
 
   void run_op(const Instruction& instruction) {
     const bool again = instruction.kind == InstructionKind::kRecompute;
     const Op& op = profile_.ops[instruction.target];
-    const std::string what = "op " + std::to_string(instruction.target) + " " + std::string(profile_.text(op.name));
+    const std::string what =
+        "op " + std::to_string(instruction.target) + " " + std::string(profile_.text(op.name));
     if (!again && instruction.target != next_op_) {
-      breaks(Law::kEveryOpOnceInOrder, "expected op " + std::to_string(next_op_) + ", found " + what);
+      breaks(Law::kEveryOpOnceInOrder,
+             "expected op " + std::to_string(next_op_) + ", found " + what);
       next_op_ = instruction.target;
     }
     if (!again) ++next_op_;
-    if (again && (!may_run_again(op) || instruction.target >= next_op_)) breaks(Law::kForbiddenRecompute, what);
+    if (again && (!may_run_again(op) || instruction.target >= next_op_))
+      breaks(Law::kForbiddenRecompute, what);
     for (std::uint32_t u = op.uses_begin; u < op.uses_end; ++u) {
       const Use use = profile_.uses[u];
       const std::uint32_t storage = profile_.tensors[use.tensor().index()].storage.value;
@@ -147,12 +168,15 @@ class Judge {
       if (root_output) continue;
       Content& content = contents_[storage];
       if (!content.on_device || content.encoded) {
-        breaks(Law::kInputResident, what + " uses " + name(storage) + (content.dropped ? ", which was dropped" : ""));
+        breaks(Law::kInputResident,
+               what + " uses " + name(storage) + (content.dropped ? ", which was dropped" : ""));
         continue;
       }
       wait_for(storage);
-      if (again && content.lossy) breaks(Law::kLossyIntoExact, what + " is rebuilt from " + name(storage));
-      if (again && use.writes()) breaks(Law::kForbiddenRecompute, what + " writes " + name(storage));
+      if (again && content.lossy)
+        breaks(Law::kLossyIntoExact, what + " is rebuilt from " + name(storage));
+      if (again && use.writes())
+        breaks(Law::kForbiddenRecompute, what + " writes " + name(storage));
       if (again && seen_versions_[u] != content.version)
         breaks(Law::kForbiddenRecompute, what + ": " + name(storage) + " was written since it ran");
       if (!again) {
@@ -168,7 +192,8 @@ class Judge {
         continue;
       }
       if (again && !content.over &&
-          (profile_.storages[storage].tag.has(kNeverRecompute) || profile_.storages[storage].tag.has(kContainsCollective)))
+          (profile_.storages[storage].tag.has(kNeverRecompute) ||
+           profile_.storages[storage].tag.has(kContainsCollective)))
         breaks(Law::kForbiddenRecompute, what + " would rebuild " + name(storage));
       place(storage, profile_.storages[storage].bytes);
       contents_[storage].encoded = contents_[storage].lossy = false;
@@ -181,7 +206,8 @@ class Judge {
     for (const std::uint32_t storage : ends_after_[instruction.target]) {
       Content& content = contents_[storage];
       if (content.on_device) release(storage, std::max(now_ns_, content.usable_ns));
-      if (content.on_host) host_holdings_[content.pinned].until_ns = std::max(now_ns_, content.host_ns);
+      if (content.on_host)
+        host_holdings_[content.pinned].until_ns = std::max(now_ns_, content.host_ns);
       content.on_host = content.dropped = false;
       content.over = true;
     }
@@ -191,11 +217,15 @@ class Judge {
     const std::uint32_t storage = instruction.target;
     Content& content = contents_[storage];
     const Storage& info = profile_.storages[storage];
-    // A storage whose life is over is on the device again only as a step of a recompute chain; it may go at once.
+    // A storage whose life is over is on the device again only as a step of a recompute chain; it
+    // may go at once.
     const bool movable = info.tag.kind == BufferKind::kActivation && info.created_by.valid();
     if (!movable && !(content.over && instruction.kind == InstructionKind::kDrop))
-      return breaks(Law::kUnmovableMoved, name(storage) + " is a " + std::string(name_of(info.tag.kind)));
-    const auto illegal = [&](const char* why) { breaks(Law::kIllegalTransition, name(storage) + " " + why); };
+      return breaks(Law::kUnmovableMoved,
+                    name(storage) + " is a " + std::string(name_of(info.tag.kind)));
+    const auto illegal = [&](const char* why) {
+      breaks(Law::kIllegalTransition, name(storage) + " " + why);
+    };
     switch (instruction.kind) {
       case InstructionKind::kDrop:
         if (!content.on_device) return illegal("is dropped but not on the device");
@@ -206,9 +236,12 @@ class Judge {
         return;
       case InstructionKind::kCompress: {
         if (!content.on_device || content.encoded) return illegal("is compressed but not resident");
-        if (!codec_applies(instruction.codec, info.tag, true)) return illegal("takes no such codec");
-        if (!is_lossless(instruction.codec) && (!options_.allow_lossy || info.tag.has(kExactRequired)))
-          breaks(Law::kLossyIntoExact, name(storage) + " is compressed by " + std::string(name_of(instruction.codec)));
+        if (!codec_applies(instruction.codec, info.tag, true))
+          return illegal("takes no such codec");
+        if (!is_lossless(instruction.codec) &&
+            (!options_.allow_lossy || info.tag.has(kExactRequired)))
+          breaks(Law::kLossyIntoExact,
+                 name(storage) + " is compressed by " + std::string(name_of(instruction.codec)));
         wait_for(storage);
         const std::uint64_t payload = payload_bytes(instruction.codec, info.tag.dtype, info.bytes);
         const std::size_t payload_holding = hold(payload, storage);
@@ -222,7 +255,8 @@ class Judge {
         return;
       }
       case InstructionKind::kDecompress: {
-        if (!content.on_device || !content.encoded) return illegal("is decompressed but not compressed on the device");
+        if (!content.on_device || !content.encoded)
+          return illegal("is decompressed but not compressed on the device");
         wait_for(storage);
         const std::size_t bytes_holding = hold(info.bytes, storage);
         now_ns_ += device_.codec_ns(content.codec, info.tag.dtype, info.bytes);
@@ -234,16 +268,19 @@ class Judge {
         return;
       }
       case InstructionKind::kOffload: {
-        if (!content.on_device || content.on_host) return illegal("is offloaded but not on the device");
+        if (!content.on_device || content.on_host)
+          return illegal("is offloaded but not on the device");
         const std::uint64_t bytes = size_of(storage);
         const std::int64_t begin_ns = std::max({now_ns_, out_free_ns_, content.usable_ns});
         out_free_ns_ = begin_ns + device_.offload_ns(bytes);
         content.pinned = host_holdings_.size();
         host_holdings_.push_back({kOpen, bytes});
         std::uint64_t pinned = 0;
-        for (const Holding& holding : host_holdings_) pinned += holding.until_ns > now_ns_ ? holding.bytes : 0;
+        for (const Holding& holding : host_holdings_)
+          pinned += holding.until_ns > now_ns_ ? holding.bytes : 0;
         if (options_.pinned_bytes != 0 && pinned > options_.pinned_bytes)
-          breaks(Law::kPinnedOverBudget, name(storage) + ": " + std::to_string(pinned) + " pinned bytes");
+          breaks(Law::kPinnedOverBudget,
+                 name(storage) + ": " + std::to_string(pinned) + " pinned bytes");
         release(storage, out_free_ns_);
         content.on_host = true;
         content.host_ns = out_free_ns_;
@@ -286,8 +323,9 @@ class Judge {
   // Every storage that moved says so, with an action that the program took; no other does.
   void check_decisions() {
     if (plan_.decisions.size() != profile_.storages.size())
-      return breaks(Law::kDecisionMismatch, std::to_string(plan_.decisions.size()) + " decisions for " +
-                                                std::to_string(profile_.storages.size()) + " storages");
+      return breaks(Law::kDecisionMismatch,
+                    std::to_string(plan_.decisions.size()) + " decisions for " +
+                        std::to_string(profile_.storages.size()) + " storages");
     struct Took {
       bool drop = false;
       bool offload = false;
@@ -295,15 +333,17 @@ class Judge {
     };
     std::vector<Took> took(profile_.storages.size());
     for (const Instruction& instruction : plan_.program) {
-      if (instruction.kind == InstructionKind::kCompute || instruction.kind == InstructionKind::kRecompute ||
-          instruction.target >= took.size())
+      if (instruction.kind == InstructionKind::kCompute ||
+          instruction.kind == InstructionKind::kRecompute || instruction.target >= took.size())
         continue;
       Took& t = took[instruction.target];
-      if (instruction.kind == InstructionKind::kDrop && profile_.storages[instruction.target].tag.kind == BufferKind::kActivation)
+      if (instruction.kind == InstructionKind::kDrop &&
+          profile_.storages[instruction.target].tag.kind == BufferKind::kActivation)
         t.drop = true;
       if (instruction.kind == InstructionKind::kOffload) t.offload = true;
       const auto codec = static_cast<std::size_t>(instruction.codec);
-      if (instruction.kind == InstructionKind::kCompress && codec < t.codec.size()) t.codec[codec] = true;
+      if (instruction.kind == InstructionKind::kCompress && codec < t.codec.size())
+        t.codec[codec] = true;
     }
     for (std::uint32_t i = 0; i < took.size(); ++i) {
       const Decision& decision = plan_.decisions[i];
@@ -319,13 +359,16 @@ class Judge {
           agrees = codec < t.codec.size() && t.codec[codec];
           break;
         case Action::kOffload:
-          agrees = t.offload && (decision.codec == Codec::kNone || (codec < t.codec.size() && t.codec[codec]));
+          agrees = t.offload &&
+                   (decision.codec == Codec::kNone || (codec < t.codec.size() && t.codec[codec]));
           break;
         case Action::kRecompute:
           agrees = t.drop;
           break;
       }
-      if (!agrees) breaks(Law::kDecisionMismatch, name(i) + " is decided " + std::string(name_of(decision.action)));
+      if (!agrees)
+        breaks(Law::kDecisionMismatch,
+               name(i) + " is decided " + std::string(name_of(decision.action)));
     }
   }
 
@@ -377,11 +420,16 @@ std::string_view name_of(Law law) {
   return "unknown law";
 }
 
-Verdict validate(const Profile& profile, const DeviceModel& device, const Plan& plan, const ValidateOptions& options) {
+Verdict validate(const Profile& profile,
+                 const DeviceModel& device,
+                 const Plan& plan,
+                 const ValidateOptions& options) {
   return Judge(profile, device, plan, options).run();
 }
 
-Verdict validate_timeline(const Profile& profile, const DeviceModel& device, const Timeline& timeline) {
+Verdict validate_timeline(const Profile& profile,
+                          const DeviceModel& device,
+                          const Timeline& timeline) {
   Verdict verdict;
   std::array<std::int64_t, 3> lane_free_ns = {0, 0, 0};
   std::vector<std::int64_t> copied_back_ns(profile.storages.size(), 0);
@@ -394,23 +442,30 @@ Verdict validate_timeline(const Profile& profile, const DeviceModel& device, con
     const Slice& slice = timeline.slices[i];
     const auto lane = static_cast<std::size_t>(slice.lane);
     if (slice.begin_ns < lane_free_ns[lane] || slice.end_ns < slice.begin_ns)
-      verdict.violations.push_back({Law::kCopyEngineOverlap, i, "two slices at once on lane " + std::to_string(lane)});
+      verdict.violations.push_back(
+          {Law::kCopyEngineOverlap, i, "two slices at once on lane " + std::to_string(lane)});
     lane_free_ns[lane] = std::max(lane_free_ns[lane], slice.end_ns);
     verdict.step_ns = std::max(verdict.step_ns, slice.end_ns);
     if (slice.lane == Lane::kCompute) {
-      if (slice.kind != InstructionKind::kCompute && slice.kind != InstructionKind::kRecompute) continue;
+      if (slice.kind != InstructionKind::kCompute && slice.kind != InstructionKind::kRecompute)
+        continue;
       for (const Use use : profile.uses_of(profile.ops[slice.target]))
         if (!use.creates() && copied_back_ns[profile.storage_of(use).index()] > slice.begin_ns)
-          verdict.violations.push_back({Law::kInputResident, i, "op " + std::to_string(slice.target) + " starts before its input is back"});
+          verdict.violations.push_back(
+              {Law::kInputResident,
+               i,
+               "op " + std::to_string(slice.target) + " starts before its input is back"});
       continue;
     }
     const Storage& storage = profile.storages[slice.target];
     std::uint64_t least_bytes = storage.bytes;
     for (int c = 1; c < kCodecCount; ++c)
       if (codec_applies(static_cast<Codec>(c), storage.tag, true))
-        least_bytes = std::min(least_bytes, payload_bytes(static_cast<Codec>(c), storage.tag.dtype, storage.bytes));
+        least_bytes = std::min(
+            least_bytes, payload_bytes(static_cast<Codec>(c), storage.tag.dtype, storage.bytes));
     const double gbps = slice.lane == Lane::kOffloadCopy ? device.d2h_gbps : device.h2d_gbps;
-    if (static_cast<double>(slice.end_ns - slice.begin_ns) * gbps < static_cast<double>(least_bytes) * 0.999999)
+    if (static_cast<double>(slice.end_ns - slice.begin_ns) * gbps <
+        static_cast<double>(least_bytes) * 0.999999)
       verdict.violations.push_back({Law::kCopyEngineOverlap, i, "a copy is faster than the link"});
     if (slice.lane == Lane::kPrefetchCopy) copied_back_ns[slice.target] = slice.end_ns;
   }

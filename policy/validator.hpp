@@ -1,31 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The judge: replays a plan's program step by step and says which law it breaks. Shares no code with planners, lowering or the
-// simulator; slower and simpler on purpose (it recounts all device bytes from scratch wherever it looks).
+// The judge: replays a plan's program step by step and says which law it breaks. Shares no code
+// with planners, lowering or the simulator; slower and simpler on purpose (it recounts all device
+// bytes from scratch wherever it looks).
 #pragma once
-
-#include <cstdint>
-#include <string>
-#include <vector>
 
 #include "policy/device_model.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
 #include "policy/simulator.hpp"
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 namespace spillway {
 
 enum class Law : std::uint8_t {
-  kEveryOpOnceInOrder,     // the step's own ops are all there, once, in order
-  kInputResident,          // used while not resident
-  kOverBudget,             // more device bytes than the budget at some instant, and no copy under way that would free enough
-  kUnmovableMoved,         // a parameter, gradient, optimizer state, constant or temporary was moved
-  kForbiddenRecompute,     // RNG without state, collective, in-place or never-recompute op run again
-  kLossyIntoExact,         // lossy codec not allowed, or its result feeds a recompute
-  kContentLost,            // dropped without a way back and needed later, or gone at the end of the step
-  kCopyEngineOverlap,      // a timeline with two copies at once on one engine, or a copy faster than the link
+  kEveryOpOnceInOrder,  // the step's own ops are all there, once, in order
+  kInputResident,       // used while not resident
+  kOverBudget,      // more device bytes than the budget at some instant, and no copy under way that
+                    // would free enough
+  kUnmovableMoved,  // a parameter, gradient, optimizer state, constant or temporary was moved
+  kForbiddenRecompute,  // RNG without state, collective, in-place or never-recompute op run again
+  kLossyIntoExact,      // lossy codec not allowed, or its result feeds a recompute
+  kContentLost,  // dropped without a way back and needed later, or gone at the end of the step
+  kCopyEngineOverlap,  // a timeline with two copies at once on one engine, or a copy faster than
+                       // the link
   kPinnedOverBudget,
-  kIllegalTransition,      // an instruction that makes no sense where the storage is
-  kDecisionMismatch,       // the summary says other than the program does
+  kIllegalTransition,  // an instruction that makes no sense where the storage is
+  kDecisionMismatch,   // the summary says other than the program does
 };
 std::string_view name_of(Law law);
 
@@ -51,10 +54,16 @@ struct Verdict {
   bool ok() const { return violations.empty(); }
 };
 
-Verdict validate(const Profile& profile, const DeviceModel& device, const Plan& plan, const ValidateOptions& options);
+Verdict validate(const Profile& profile,
+                 const DeviceModel& device,
+                 const Plan& plan,
+                 const ValidateOptions& options);
 
-/// Judges times somebody else claims for the plan: each lane does one thing at a time, copies are no faster than the link, and no op
-/// starts before the copies of its inputs have ended. `instruction` of a violation is an index into Timeline::slices.
-Verdict validate_timeline(const Profile& profile, const DeviceModel& device, const Timeline& timeline);
+/// Judges times somebody else claims for the plan: each lane does one thing at a time, copies are
+/// no faster than the link, and no op starts before the copies of its inputs have ended.
+/// `instruction` of a violation is an index into Timeline::slices.
+Verdict validate_timeline(const Profile& profile,
+                          const DeviceModel& device,
+                          const Timeline& timeline);
 
 }  // namespace spillway

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway compare: every policy side by side on one trace and budget.
-#include <fmt/core.h>
-#include <unistd.h>
-
-#include <memory>
-#include <sstream>
-
 #include "integration/cli/command.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/report/json.hpp"
 #include "integration/report/text.hpp"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <sstream>
+#include <unistd.h>
 
 namespace spillway::cli {
 namespace {
@@ -22,7 +22,8 @@ struct CompareOptions {
 
 Status compare(const CompareOptions& options, Session& session) {
   Progress progress;
-  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(options.study, session.command_line, progress));
   std::vector<std::string> names;
   if (options.policies.empty()) {
     for (const Planner& planner : planners()) names.emplace_back(planner.name);
@@ -56,7 +57,8 @@ void add_compare(::CLI::App& app, Session& session) {
   std::string policies = "Policies:\n";
   for (const Planner& planner : planners())
     policies += fmt::format("  {:<12} {} ({})\n", planner.name, planner.summary, planner.source);
-  ::CLI::App* command = app.add_subcommand("compare", "every policy side by side on one trace and budget");
+  ::CLI::App* command =
+      app.add_subcommand("compare", "every policy side by side on one trace and budget");
   options->study.add_to(*command, true);
   command->add_option("--policies", options->policies, "comma-separated names (default: all)");
   command->add_flag("--json", options->json, "one JSON object on stdout");

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// spillway doctor: what this machine has that matters for offload - memory, limits, NUMA, driver - and what will work.
+// spillway doctor: what this machine has that matters for offload - memory, limits, NUMA, driver -
+// and what will work.
+#include "core/units.hpp"
+#include "core/version.hpp"
+#include "device/calibration.hpp"
+#include "integration/cli/command.hpp"
+#include "integration/report/clean_text.hpp"
+#include "integration/report/json.hpp"
+
 #include <fmt/core.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -10,15 +17,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
-
-#include "core/units.hpp"
-#include "core/version.hpp"
-#include "device/calibration.hpp"
-#include "integration/cli/command.hpp"
-#include "integration/report/clean_text.hpp"
-#include "integration/report/json.hpp"
+#include <sys/resource.h>
+#include <unistd.h>
 
 namespace spillway::cli {
 namespace {
@@ -54,7 +55,8 @@ std::optional<std::uint64_t> meminfo_bytes(std::string_view key) {
 }
 
 std::optional<std::uint64_t> cgroup_limit_bytes() {
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+  for (const char* path :
+       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     const auto text = read_small(path);
     if (!text) continue;
     const auto limit = number_in(*text);
@@ -67,10 +69,11 @@ std::optional<std::uint64_t> cgroup_limit_bytes() {
 std::uint64_t count_entries(const char* folder, std::string_view prefix) {
   std::uint64_t count = 0;
   std::error_code error;
-  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name.size() > prefix.size() && name.compare(0, prefix.size(), prefix) == 0 && name[prefix.size()] >= '0' &&
-        name[prefix.size()] <= '9')
+    if (name.size() > prefix.size() && name.compare(0, prefix.size(), prefix) == 0 &&
+        name[prefix.size()] >= '0' && name[prefix.size()] <= '9')
       ++count;
   }
   return count;
@@ -96,11 +99,14 @@ Machine look() {
   machine.available_bytes = meminfo_bytes("MemAvailable:");
   machine.cgroup_bytes = cgroup_limit_bytes();
   rlimit limit{};
-  if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) machine.memlock_bytes = limit.rlim_cur;
-  if (const auto text = read_small("/proc/sys/vm/max_map_count")) machine.map_count = number_in(*text);
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    machine.memlock_bytes = limit.rlim_cur;
+  if (const auto text = read_small("/proc/sys/vm/max_map_count"))
+    machine.map_count = number_in(*text);
   machine.numa_nodes = count_entries("/sys/devices/system/node", "node");
   machine.gpus = count_entries("/dev", "nvidia");
-  if (auto text = read_small("/proc/driver/nvidia/version")) machine.driver = text->substr(0, text->find('\n'));
+  if (auto text = read_small("/proc/driver/nvidia/version"))
+    machine.driver = text->substr(0, text->find('\n'));
   std::uint64_t least = machine.available_bytes.value_or(0);
   for (const auto& cap : {machine.cgroup_bytes, machine.memlock_bytes})
     if (cap) least = std::min(least, *cap);
@@ -111,7 +117,9 @@ Machine look() {
 std::vector<std::string> advice(const Machine& machine) {
   std::vector<std::string> lines;
   if (machine.gpus == 0)
-    lines.emplace_back("no NVIDIA device file: replay, plan, compare, generate, convert and inspect work; nothing can run on a GPU here");
+    lines.emplace_back(
+        "no NVIDIA device file: replay, plan, compare, generate, convert and inspect work; nothing "
+        "can run on a GPU here");
   else if (!machine.driver)
     lines.emplace_back("device files without a loaded driver: install or load the NVIDIA driver");
   if (machine.memlock_bytes && *machine.memlock_bytes < (std::uint64_t{1} << 30))
@@ -121,7 +129,8 @@ std::vector<std::string> advice(const Machine& machine) {
     lines.push_back("vm.max_map_count is " + std::to_string(*machine.map_count) +
                     ": many pinned blocks can run into it (sysctl vm.max_map_count=1048576)");
   if (machine.numa_nodes > 1)
-    lines.push_back(std::to_string(machine.numa_nodes) + " NUMA nodes: pin host memory on the node of the GPU");
+    lines.push_back(std::to_string(machine.numa_nodes) +
+                    " NUMA nodes: pin host memory on the node of the GPU");
   return lines;
 }
 
@@ -144,7 +153,8 @@ void doctor(bool json) {
     out["max_map_count"] = or_null(machine.map_count);
     out["numa_nodes"] = machine.numa_nodes;
     out["gpus"] = machine.gpus;
-    out["driver"] = machine.driver ? nlohmann::ordered_json(*machine.driver) : nlohmann::ordered_json(nullptr);
+    out["driver"] =
+        machine.driver ? nlohmann::ordered_json(*machine.driver) : nlohmann::ordered_json(nullptr);
     out["pinned_default_bytes"] = machine.pinned_default_bytes;
     out["calibrations"] = calibration_names();
     out["advice"] = lines;
@@ -156,7 +166,8 @@ void doctor(bool json) {
   };
   fmt::print("spillway       {} ({})\n", version_text(), git_revision());
   fmt::print("cores          {}\n", machine.cores);
-  fmt::print("host memory    {}, {} available\n", bytes_or(machine.memory_bytes, "unknown"),
+  fmt::print("host memory    {}, {} available\n",
+             bytes_or(machine.memory_bytes, "unknown"),
              bytes_or(machine.available_bytes, "unknown"));
   fmt::print("cgroup limit   {}\n", bytes_or(machine.cgroup_bytes, "none"));
   fmt::print("memlock limit  {}\n", bytes_or(machine.memlock_bytes, "unlimited"));

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// spillway inspect: what is in a trace, before any plan: sizes by kind, the peak, layers, what was inferred.
-#include <fmt/core.h>
-
-#include <algorithm>
-#include <map>
-#include <memory>
-#include <nlohmann/json.hpp>
-
+// spillway inspect: what is in a trace, before any plan: sizes by kind, the peak, layers, what was
+// inferred.
 #include "core/units.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/report/clean_text.hpp"
 #include "integration/report/json.hpp"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <map>
+#include <memory>
 
 namespace spillway::cli {
 namespace {
@@ -77,7 +78,10 @@ void print_json(const Study& study) {
   out["compute_ns"] = summary.compute_ns;
   out["kinds"] = nlohmann::ordered_json::array();
   for (const auto& [kind, row] : by_kind(study))
-    out["kinds"].push_back({{"kind", kind}, {"storages", row.count}, {"bytes", row.bytes}, {"peak_bytes", row.peak_bytes}});
+    out["kinds"].push_back({{"kind", kind},
+                            {"storages", row.count},
+                            {"bytes", row.bytes},
+                            {"peak_bytes", row.peak_bytes}});
   out["inferred"] = profile.inferred;
   out["notes"] = profile.notes;
   fmt::print("{}", dump_json(out));
@@ -86,25 +90,40 @@ void print_json(const Study& study) {
 void print_text(const Study& study) {
   const Profile& profile = study.profile();
   const ProfileSummary& summary = study.summary();
-  fmt::print("{}  ({}, {} events)\n", study.context().trace, study.info().format, study.info().event_count);
+  fmt::print("{}  ({}, {} events)\n",
+             study.context().trace,
+             study.info().format,
+             study.info().event_count);
   if (!profile.model.empty()) fmt::print("model        {}\n", clean_text(profile.model));
   fmt::print("times        {}\n", clean_text(study.context().times_from));
   fmt::print("step         {} of {} in the trace\n", profile.step_number, profile.step_count);
-  fmt::print("ops          {}   storages {}   views {}   layers {}\n", profile.ops.size(), profile.storages.size(),
-             profile.tensors.size() - profile.storages.size(), layer_count(profile));
-  fmt::print("recompute    {}\n", profile.can_recompute ? "possible: ops name their inputs and outputs"
-                                                        : "not possible: the trace names lifetimes only");
+  fmt::print("ops          {}   storages {}   views {}   layers {}\n",
+             profile.ops.size(),
+             profile.storages.size(),
+             profile.tensors.size() - profile.storages.size(),
+             layer_count(profile));
+  fmt::print("recompute    {}\n",
+             profile.can_recompute ? "possible: ops name their inputs and outputs"
+                                   : "not possible: the trace names lifetimes only");
   fmt::print("compute      {}\n", format_ns(summary.compute_ns));
-  fmt::print("peak         {} at op {} under keep-all\n", format_bytes(summary.keep_all_peak_bytes), summary.keep_all_peak_op);
-  fmt::print("activations  {} alive at the end of forward\n", format_bytes(summary.activation_bytes));
-  fmt::print("unmovable    {} ({} of the peak)\n\n", format_bytes(summary.unmovable_bytes),
+  fmt::print("peak         {} at op {} under keep-all\n",
+             format_bytes(summary.keep_all_peak_bytes),
+             summary.keep_all_peak_op);
+  fmt::print("activations  {} alive at the end of forward\n",
+             format_bytes(summary.activation_bytes));
+  fmt::print("unmovable    {} ({} of the peak)\n\n",
+             format_bytes(summary.unmovable_bytes),
              format_percent(summary.keep_all_peak_bytes == 0
                                 ? 0.0
                                 : static_cast<double>(summary.unmovable_bytes) /
                                       static_cast<double>(summary.keep_all_peak_bytes)));
   fmt::print("{:<12} {:>9} {:>12} {:>12}\n", "kind", "storages", "bytes", "at the peak");
   for (const auto& [kind, row] : by_kind(study))
-    fmt::print("{:<12} {:>9} {:>12} {:>12}\n", kind, row.count, format_bytes(row.bytes), format_bytes(row.peak_bytes));
+    fmt::print("{:<12} {:>9} {:>12} {:>12}\n",
+               kind,
+               row.count,
+               format_bytes(row.bytes),
+               format_bytes(row.peak_bytes));
   for (const std::string& line : profile.inferred) fmt::print("\ninferred: {}", clean_text(line));
   for (const std::string& line : profile.notes) fmt::print("\nnote: {}", clean_text(line));
   if (!profile.inferred.empty() || !profile.notes.empty()) fmt::print("\n");
@@ -112,7 +131,8 @@ void print_text(const Study& study) {
 
 Status inspect(const InspectOptions& options, Session& session) {
   Progress progress;
-  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(options.study, session.command_line, progress));
   progress.clear();
   options.json ? print_json(*study) : print_text(*study);
   return {};

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway plan: decide, and write the plan file.
-#include <fmt/core.h>
-#include <unistd.h>
-
-#include <memory>
-
 #include "integration/cli/command.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/report/json.hpp"
 #include "integration/report/text.hpp"
 #include "integration/trace/plan_file.hpp"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <unistd.h>
 
 namespace spillway::cli {
 namespace {
@@ -24,9 +24,11 @@ struct PlanOptions {
 
 Status plan(const PlanOptions& options, Session& session) {
   Progress progress;
-  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(options.study, session.command_line, progress));
   progress.show("planning");
-  SPW_ASSIGN_OR_RETURN(const PolicyResult result, study->evaluate(options.policy, study->budget_bytes(), false));
+  SPW_ASSIGN_OR_RETURN(const PolicyResult result,
+                       study->evaluate(options.policy, study->budget_bytes(), false));
   progress.clear();
   if (result.feasible && !options.output.empty()) {
     SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.output));
@@ -47,8 +49,10 @@ void add_plan(::CLI::App& app, Session& session) {
   auto options = std::make_shared<PlanOptions>();
   ::CLI::App* command = app.add_subcommand("plan", "decide for a recorded step and write the plan");
   options->study.add_to(*command, true);
-  command->add_option("--policy", options->policy, "policy that decides (see compare)")->default_val("joint");
-  command->add_option("-o,--output", options->output, "plan file to write (.spwp)")->type_name("FILE");
+  command->add_option("--policy", options->policy, "policy that decides (see compare)")
+      ->default_val("joint");
+  command->add_option("-o,--output", options->output, "plan file to write (.spwp)")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(plan(*options, session)); });
 }

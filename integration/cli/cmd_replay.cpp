@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// spillway replay: what would happen to a recorded step under a budget - as a summary, JSON, an HTML report, a Perfetto trace.
-#include <fmt/core.h>
-#include <unistd.h>
-
-#include <memory>
-
+// spillway replay: what would happen to a recorded step under a budget - as a summary, JSON, an
+// HTML report, a Perfetto trace.
 #include "integration/cli/command.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
@@ -14,6 +10,11 @@
 #include "integration/report/text.hpp"
 #include "integration/trace/atomic_file.hpp"
 #include "integration/trace/plan_file.hpp"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <unistd.h>
 
 namespace spillway::cli {
 namespace {
@@ -32,11 +33,15 @@ Status write_output(const std::string& pattern, const std::string& bytes) {
   return write_file(path, bytes);
 }
 
-Status write_report(const Study& study, const PolicyResult& result, const std::string& pattern, Progress& progress) {
+Status write_report(const Study& study,
+                    const PolicyResult& result,
+                    const std::string& pattern,
+                    Progress& progress) {
   std::vector<PolicyResult> all;
   for (const Planner& planner : planners()) {
     progress.show("comparing: " + std::string(planner.name));
-    SPW_ASSIGN_OR_RETURN(PolicyResult row, study.evaluate(std::string(planner.name), result.budget_bytes, false));
+    SPW_ASSIGN_OR_RETURN(PolicyResult row,
+                         study.evaluate(std::string(planner.name), result.budget_bytes, false));
     all.push_back(std::move(row));
   }
   SPW_ASSIGN_OR_RETURN(const auto curve, study.trade_off(progress));
@@ -45,18 +50,22 @@ Status write_report(const Study& study, const PolicyResult& result, const std::s
 
 Status replay(const ReplayOptions& options, Session& session) {
   Progress progress;
-  SPW_ASSIGN_OR_RETURN(const auto study, Study::load(options.study, session.command_line, progress));
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(options.study, session.command_line, progress));
   progress.show("planning");
   PolicyResult result;
   if (options.plan_file.empty()) {
     SPW_ASSIGN_OR_RETURN(result, study->evaluate(options.policy, study->budget_bytes(), true));
   } else {
     SPW_ASSIGN_OR_RETURN(const Plan plan, read_plan_file(options.plan_file, study->profile()));
-    const std::uint64_t budget = options.study.budget.empty() ? plan.budget_bytes : study->budget_bytes();
+    const std::uint64_t budget =
+        options.study.budget.empty() ? plan.budget_bytes : study->budget_bytes();
     SPW_ASSIGN_OR_RETURN(result, study->evaluate_plan(plan, budget, true));
   }
-  if (!options.html.empty()) SPW_RETURN_IF_ERROR(write_report(*study, result, options.html, progress));
-  if (!options.perfetto.empty()) SPW_RETURN_IF_ERROR(write_output(options.perfetto, render_perfetto(study->context(), result)));
+  if (!options.html.empty())
+    SPW_RETURN_IF_ERROR(write_report(*study, result, options.html, progress));
+  if (!options.perfetto.empty())
+    SPW_RETURN_IF_ERROR(write_output(options.perfetto, render_perfetto(study->context(), result)));
   progress.clear();
   if (options.json) {
     fmt::print("{}", dump_json(result_json(study->context(), result, "spillway.replay/1")));
@@ -71,12 +80,17 @@ Status replay(const ReplayOptions& options, Session& session) {
 
 void add_replay(::CLI::App& app, Session& session) {
   auto options = std::make_shared<ReplayOptions>();
-  ::CLI::App* command = app.add_subcommand("replay", "what would happen to a recorded step under a budget");
+  ::CLI::App* command =
+      app.add_subcommand("replay", "what would happen to a recorded step under a budget");
   options->study.add_to(*command, true);
-  command->add_option("--policy", options->policy, "policy that decides (see compare)")->default_val("joint");
-  command->add_option("--plan", options->plan_file, "replay this plan file instead of planning")->type_name("FILE");
+  command->add_option("--policy", options->policy, "policy that decides (see compare)")
+      ->default_val("joint");
+  command->add_option("--plan", options->plan_file, "replay this plan file instead of planning")
+      ->type_name("FILE");
   command->add_option("--html", options->html, "write the report page")->type_name("FILE");
-  command->add_option("--perfetto", options->perfetto, "write a Perfetto trace of the predicted step")->type_name("FILE");
+  command
+      ->add_option("--perfetto", options->perfetto, "write a Perfetto trace of the predicted step")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(replay(*options, session)); });
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program's commands: each adds itself to the command line and runs from a callback. Exit codes are an interface (docs/cli.md).
+// The program's commands: each adds itself to the command line and runs from a callback. Exit codes
+// are an interface (docs/cli.md).
 #pragma once
 
-#include <CLI/App.hpp>
-#include <string>
-
 #include "core/status.hpp"
+
+#include <CLI/App.hpp>
+
+#include <string>
 
 namespace spillway::cli {
 

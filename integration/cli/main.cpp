@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program: parses the command line, runs one command, turns errors into one line on stderr and an exit code.
+// The program: parses the command line, runs one command, turns errors into one line on stderr and
+// an exit code.
+#include "core/version.hpp"
+#include "integration/cli/command.hpp"
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+
 #include <cstdio>
 #include <exception>
 #include <new>
-
-#include "core/version.hpp"
-#include "integration/cli/command.hpp"
 
 namespace spillway::cli {
 
@@ -42,18 +44,22 @@ void Session::report(const Status& status) {
 namespace {
 
 int run(int argc, char** argv) {
-  ::CLI::App app{"spillway decides per tensor what a training step keeps, compresses, offloads or recomputes under a byte budget."};
+  ::CLI::App app{
+      "spillway decides per tensor what a training step keeps, compresses, offloads or recomputes "
+      "under a byte budget."};
   app.name("spillway");
   app.set_version_flag("--version", std::string(version_text()));
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 done, 1 usage, 2 bad input, 3 no plan fits the budget, 4 internal.\n"
-             "First steps: spillway replay TRACE --budget 60%   spillway compare TRACE --budget 60%");
+  app.footer(
+      "Exit codes: 0 done, 1 usage, 2 bad input, 3 no plan fits the budget, 4 internal.\n"
+      "First steps: spillway replay TRACE --budget 60%   spillway compare TRACE --budget 60%");
   Session session;
-  for (int i = 0; i < argc; ++i) session.command_line += (i == 0 ? "" : " ") + std::string(i == 0 ? "spillway" : argv[i]);
+  for (int i = 0; i < argc; ++i)
+    session.command_line += (i == 0 ? "" : " ") + std::string(i == 0 ? "spillway" : argv[i]);
   add_replay(app, session);
   add_plan(app, session);
   add_compare(app, session);
-  // add_generate(app, session);
+  add_generate(app, session);
   add_convert(app, session);
   add_inspect(app, session);
   add_doctor(app, session);

@@ -2,10 +2,10 @@
 // Output file names with `%p` (process id), `%h` (host name), `%q{VAR}` (environment), `%%`.
 #pragma once
 
+#include "core/status.hpp"
+
 #include <string>
 #include <string_view>
-
-#include "core/status.hpp"
 
 namespace spillway::cli {
 

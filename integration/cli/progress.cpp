@@ -2,9 +2,8 @@
 // Carriage return and "erase to end of line"; nothing when stderr is not a terminal.
 #include "integration/cli/progress.hpp"
 
-#include <unistd.h>
-
 #include <cstdio>
+#include <unistd.h>
 
 namespace spillway::cli {
 
@@ -18,7 +17,9 @@ void Progress::show(const std::string& what, std::uint64_t done, std::uint64_t t
   last_ = now;
   drawn_ = true;
   if (total > 0) {
-    std::fprintf(stderr, "\r%s %d %%\x1b[K", what.c_str(),
+    std::fprintf(stderr,
+                 "\r%s %d %%\x1b[K",
+                 what.c_str(),
                  static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)));
   } else {
     std::fprintf(stderr, "\r%s\x1b[K", what.c_str());

@@ -2,32 +2,21 @@
 // Loading, device numbers, and the plan - simulate - judge sequence.
 #include "integration/cli/study.hpp"
 
-#include <chrono>
-#include <sstream>
-
 #include "device/calibration.hpp"
+#include "integration/trace/small_file.hpp"
 #include "policy/profile_builder.hpp"
 #include "policy/simulator.hpp"
 #include "policy/validator.hpp"
 
+#include <chrono>
+#include <sstream>
+
 namespace spillway::cli {
 namespace {
 
-constexpr std::size_t kCalibrationBytesMax = 4 * 1024 * 1024;
-
 Result<Calibration> calibration_for(const StudyOptions& options, const Profile& profile) {
   if (!options.calibration_file.empty()) {
-    SPW_ASSIGN_OR_RETURN(auto source, open_file_source(options.calibration_file));
-    std::string text;
-    std::string part(64 * 1024, '\0');
-    for (;;) {
-      SPW_ASSIGN_OR_RETURN(const std::size_t got, source->read(part.data(), part.size()));
-      if (got == 0) break;
-      text.append(part, 0, got);
-      if (text.size() > kCalibrationBytesMax)
-        return Status(Code::kBadInput, options.calibration_file + ": offset " + std::to_string(kCalibrationBytesMax) +
-                                           ": expected a calibration file of at most 4 MiB");
-    }
+    SPW_ASSIGN_OR_RETURN(const std::string text, read_small_file(options.calibration_file));
     return parse_calibration(text, options.calibration_file);
   }
   if (!options.gpu.empty()) return load_calibration(options.gpu);
@@ -66,8 +55,9 @@ Result<ActionSet> parse_actions(const std::string& text) {
       known = true;
     }
     if (!known)
-      return Status(Code::kInvalidArgument,
-                    "--actions: expected a list of keep,compress,offload,recompute, found '" + word + "'");
+      return Status(
+          Code::kInvalidArgument,
+          "--actions: expected a list of keep,compress,offload,recompute, found '" + word + "'");
   }
   return set;
 }
@@ -75,20 +65,29 @@ Result<ActionSet> parse_actions(const std::string& text) {
 }  // namespace
 
 void StudyOptions::add_to(::CLI::App& command, bool with_planning) {
-  command.add_option("trace", trace, "trace file (any known format, also .gz)")->required()->type_name("TRACE");
-  command.add_option("--device", device, "device of a multi-device trace (default: the one with the most events)");
+  command.add_option("trace", trace, "trace file (any known format, also .gz)")
+      ->required()
+      ->type_name("TRACE");
+  command.add_option(
+      "--device", device, "device of a multi-device trace (default: the one with the most events)");
   command.add_option("--step", step, "training step (default: the steadiest)");
   if (!with_planning) return;
-  command.add_option("--budget", budget, "device bytes: 20GiB, 60% (of the keep-all peak), 40%act, 80%gpu");
-  command.add_option("--gpu", gpu, "GPU whose link and memory rates are used (default: the trace's, else h200)");
+  command.add_option(
+      "--budget", budget, "device bytes: 20GiB, 60% (of the keep-all peak), 40%act, 80%gpu");
+  command.add_option(
+      "--gpu", gpu, "GPU whose link and memory rates are used (default: the trace's, else h200)");
   command.add_option("--calibration", calibration_file, "calibration JSON of your own GPU");
   command.add_option("--pinned", pinned, "host bytes for offload (default: no limit)");
-  command.add_option("--actions", actions, "levers that may be used: keep,compress,offload,recompute (default: all)");
+  command.add_option("--actions",
+                     actions,
+                     "levers that may be used: keep,compress,offload,recompute (default: all)");
   command.add_flag("--lossy", lossy, "allow codecs that change bits (default: exact)");
   command.add_option("--seed", seed, "seed of planners that search")->default_val(1);
 }
 
-Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options, const std::string& command_line, Progress& progress) {
+Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
+                                           const std::string& command_line,
+                                           Progress& progress) {
   std::unique_ptr<Study> study(new Study());
   // Words first: a wrong budget should not cost the reading of a large file.
   Budget budget;
@@ -107,12 +106,15 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options, const st
   ProfileBuilder builder(profile_options);
   ReadOptions read_options;
   read_options.device = options.device;
-  read_options.progress = [&progress](std::uint64_t done, std::uint64_t total) { progress.show("reading", done, total); };
+  read_options.progress = [&progress](std::uint64_t done, std::uint64_t total) {
+    progress.show("reading", done, total);
+  };
   SPW_ASSIGN_OR_RETURN(study->info_, read_trace(options.trace, read_options, builder));
   for (const std::string& line : study->info_.inferred) builder.add_inferred(line);
   for (const std::string& line : study->info_.notes) builder.add_note(line);
   auto profile = builder.finish();
-  if (!profile.ok()) return Status(profile.status().code(), options.trace + ": " + profile.status().message());
+  if (!profile.ok())
+    return Status(profile.status().code(), options.trace + ": " + profile.status().message());
   study->profile_ = std::move(profile).value();
   study->summary_ = summarize(study->profile_);
   SPW_ASSIGN_OR_RETURN(const Calibration calibration, calibration_for(options, study->profile_));
@@ -125,7 +127,8 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options, const st
     basis.activation_bytes = study->summary_.activation_bytes;
     basis.device_bytes = study->device_.memory_bytes;
     SPW_ASSIGN_OR_RETURN(study->request_.budget_bytes, resolve(budget, basis));
-    if (study->request_.budget_bytes == 0) return Status(Code::kInvalidArgument, "--budget: expected more than 0 bytes");
+    if (study->request_.budget_bytes == 0)
+      return Status(Code::kInvalidArgument, "--budget: expected more than 0 bytes");
   }
 
   RunContext& context = study->context_;
@@ -134,14 +137,15 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options, const st
   context.summary = &study->summary_;
   context.device = &study->device_;
   context.command = command_line;
-  context.times_from = study->profile_.times_from.empty() ? "the trace" : study->profile_.times_from;
+  context.times_from =
+      study->profile_.times_from.empty() ? "the trace" : study->profile_.times_from;
   context.link_from = study->device_.name + " (" + study->device_.calibration + ")";
   if (study->profile_.gpu.empty()) {
-    context.warning = "times are from an unnamed GPU, link and codec rates from " + context.link_from +
-                      ": overheads mix two machines";
+    context.warning = "times are from an unnamed GPU, link and codec rates from " +
+                      context.link_from + ": overheads mix two machines";
   } else if (study->profile_.gpu != study->device_.name) {
-    context.warning = "times are from " + study->profile_.gpu + ", link and codec rates from " + context.link_from +
-                      ": overheads mix two machines";
+    context.warning = "times are from " + study->profile_.gpu + ", link and codec rates from " +
+                      context.link_from + ": overheads mix two machines";
   }
   SPW_ASSIGN_OR_RETURN(const PolicyResult keep_all, study->evaluate("keep-all", 0, false));
   context.keep_all_step_ns = keep_all.sim.step_ns;
@@ -154,7 +158,8 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
   sim_options.pinned_bytes = request_.pinned_bytes;
   sim_options.timeline = timeline;
   auto sim = simulate(profile_, device_, result.plan, sim_options);
-  if (!sim.ok()) return Status(on_violation, "plan of " + result.policy + ": " + sim.status().message());
+  if (!sim.ok())
+    return Status(on_violation, "plan of " + result.policy + ": " + sim.status().message());
   ValidateOptions validate_options;
   validate_options.budget_bytes = result.budget_bytes;
   validate_options.pinned_bytes = request_.pinned_bytes;
@@ -162,14 +167,18 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
   const Verdict verdict = validate(profile_, device_, result.plan, validate_options);
   if (!verdict.ok()) {
     const Violation& first = verdict.violations.front();
-    return Status(on_violation, "plan of " + result.policy + ": instruction " + std::to_string(first.instruction) + ": " +
-                                    std::string(name_of(first.law)) + ": " + first.text);
+    return Status(on_violation,
+                  "plan of " + result.policy + ": instruction " +
+                      std::to_string(first.instruction) + ": " + std::string(name_of(first.law)) +
+                      ": " + first.text);
   }
   if (verdict.peak_bytes != sim.value().peak_bytes || verdict.step_ns != sim.value().step_ns)
-    return Status(Code::kInternal, "plan of " + result.policy + ": simulator and validator disagree: peak " +
-                                       std::to_string(sim.value().peak_bytes) + " and " + std::to_string(verdict.peak_bytes) +
-                                       " bytes, step " + std::to_string(sim.value().step_ns) + " and " +
-                                       std::to_string(verdict.step_ns) + " ns");
+    return Status(Code::kInternal,
+                  "plan of " + result.policy + ": simulator and validator disagree: peak " +
+                      std::to_string(sim.value().peak_bytes) + " and " +
+                      std::to_string(verdict.peak_bytes) + " bytes, step " +
+                      std::to_string(sim.value().step_ns) + " and " +
+                      std::to_string(verdict.step_ns) + " ns");
   result.sim = std::move(sim).value();
   result.feasible = true;
   if (result.min_budget_bytes == 0) result.min_budget_bytes = result.sim.min_budget_bytes;
@@ -177,7 +186,9 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
   return result;
 }
 
-Result<PolicyResult> Study::evaluate(const std::string& policy, std::uint64_t budget_bytes, bool timeline) const {
+Result<PolicyResult> Study::evaluate(const std::string& policy,
+                                     std::uint64_t budget_bytes,
+                                     bool timeline) const {
   PlanRequest request = request_;
   request.budget_bytes = budget_bytes;
   SPW_ASSIGN_OR_RETURN(const Planner* planner, find_planner(policy, &request));
@@ -187,7 +198,8 @@ Result<PolicyResult> Study::evaluate(const std::string& policy, std::uint64_t bu
   result.policy = policy;
   result.budget_bytes = budget_bytes;
   result.bound_ns = summary_.compute_ns;
-  result.plan_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  result.plan_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   if (auto* infeasible = std::get_if<Infeasible>(&outcome)) {
     result.min_budget_bytes = infeasible->min_budget_bytes;
     result.infeasible_at = std::move(infeasible->at);
@@ -204,7 +216,9 @@ Result<PolicyResult> Study::evaluate(const std::string& policy, std::uint64_t bu
   return judged(std::move(result), timeline, Code::kInternal);
 }
 
-Result<PolicyResult> Study::evaluate_plan(const Plan& plan, std::uint64_t budget_bytes, bool timeline) const {
+Result<PolicyResult> Study::evaluate_plan(const Plan& plan,
+                                          std::uint64_t budget_bytes,
+                                          bool timeline) const {
   PolicyResult result;
   result.policy = plan.policy;
   result.budget_bytes = budget_bytes;
@@ -222,10 +236,12 @@ Result<std::vector<TradeOffPoint>> Study::trade_off(Progress& progress) const {
     const std::uint64_t high = summary_.keep_all_peak_bytes;
     for (int i = 0; i <= (planner.budgeted ? kSweep : 0); ++i) {
       progress.show("trade-off curve: " + std::string(planner.name));
-      const std::uint64_t budget =
-          planner.budgeted ? low + (high - low) / kSweep * static_cast<std::uint64_t>(i) : std::uint64_t{0};
+      const std::uint64_t budget = planner.budgeted
+                                       ? low + (high - low) / kSweep * static_cast<std::uint64_t>(i)
+                                       : std::uint64_t{0};
       if (planner.budgeted && budget == 0) continue;
-      SPW_ASSIGN_OR_RETURN(const PolicyResult result, evaluate(std::string(planner.name), budget, false));
+      SPW_ASSIGN_OR_RETURN(const PolicyResult result,
+                           evaluate(std::string(planner.name), budget, false));
       if (!result.feasible) continue;
       points.push_back({result.policy, budget, result.sim.peak_bytes, result.sim.step_ns});
     }

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What replay, plan and compare share: a trace loaded into a profile, the device's numbers, and one policy after another planned, simulated
-// and judged.
+// What replay, plan and compare share: a trace loaded into a profile, the device's numbers, and one
+// policy after another planned, simulated and judged.
 #pragma once
-
-#include <CLI/App.hpp>
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
 
 #include "core/status.hpp"
 #include "core/units.hpp"
@@ -15,6 +9,13 @@
 #include "integration/report/policy_result.hpp"
 #include "integration/trace/reader.hpp"
 #include "policy/planner.hpp"
+
+#include <CLI/App.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace spillway::cli {
 
@@ -37,13 +38,19 @@ struct StudyOptions {
 /// A loaded trace and everything that is the same for all policies.
 class Study {
  public:
-  static Result<std::unique_ptr<Study>> load(const StudyOptions& options, const std::string& command_line, Progress& progress);
+  static Result<std::unique_ptr<Study>> load(const StudyOptions& options,
+                                             const std::string& command_line,
+                                             Progress& progress);
 
-  /// Plans by `policy` ("joint", "every-k:4") under `budget_bytes` (0: none), simulates and judges. A plan that the judge refuses is
-  /// a bug of ours: kInternal.
-  Result<PolicyResult> evaluate(const std::string& policy, std::uint64_t budget_bytes, bool timeline) const;
+  /// Plans by `policy` ("joint", "every-k:4") under `budget_bytes` (0: none), simulates and judges.
+  /// A plan that the judge refuses is a bug of ours: kInternal.
+  Result<PolicyResult> evaluate(const std::string& policy,
+                                std::uint64_t budget_bytes,
+                                bool timeline) const;
   /// The same for a plan that is already there (from a file); a refused plan is kBadInput.
-  Result<PolicyResult> evaluate_plan(const Plan& plan, std::uint64_t budget_bytes, bool timeline) const;
+  Result<PolicyResult> evaluate_plan(const Plan& plan,
+                                     std::uint64_t budget_bytes,
+                                     bool timeline) const;
 
   const Profile& profile() const { return profile_; }
   const ProfileSummary& summary() const { return summary_; }
@@ -53,7 +60,8 @@ class Study {
   ActionSet actions() const { return request_.actions; }
   /// Bytes of the budget asked for; 0 when none was.
   std::uint64_t budget_bytes() const { return request_.budget_bytes; }
-  /// Points of every policy for the trade-off curve: one per preset, a sweep of budgets for those that decide by the budget.
+  /// Points of every policy for the trade-off curve: one per preset, a sweep of budgets for those
+  /// that decide by the budget.
   Result<std::vector<TradeOffPoint>> trade_off(Progress& progress) const;
 
  private:

@@ -2,15 +2,15 @@
 // The program is stored as moves between the step's own ops, which are implied and in order.
 #include "integration/trace/plan_file.hpp"
 
+#include "core/version.hpp"
+#include "integration/trace/atomic_file.hpp"
+#include "integration/trace/small_file.hpp"
+#include "policy/step_key.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <array>
 #include <cstdio>
-
-#include "core/version.hpp"
-#include "integration/trace/atomic_file.hpp"
-#include "integration/trace/byte_source.hpp"
-#include "policy/step_key.hpp"
 
 namespace spillway {
 namespace {
@@ -20,12 +20,13 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kFormat = "spillway plan";
 constexpr int kVersion = 1;
 constexpr std::size_t kPlanBytesMax = std::size_t{1} << 30;
-constexpr std::array<std::pair<InstructionKind, std::string_view>, 6> kMoves = {{{InstructionKind::kRecompute, "recompute"},
-                                                                                 {InstructionKind::kDrop, "drop"},
-                                                                                 {InstructionKind::kCompress, "compress"},
-                                                                                 {InstructionKind::kDecompress, "decompress"},
-                                                                                 {InstructionKind::kOffload, "offload"},
-                                                                                 {InstructionKind::kPrefetch, "prefetch"}}};
+constexpr std::array<std::pair<InstructionKind, std::string_view>, 6> kMoves = {
+    {{InstructionKind::kRecompute, "recompute"},
+     {InstructionKind::kDrop, "drop"},
+     {InstructionKind::kCompress, "compress"},
+     {InstructionKind::kDecompress, "decompress"},
+     {InstructionKind::kOffload, "offload"},
+     {InstructionKind::kPrefetch, "prefetch"}}};
 constexpr std::string_view kEnd = "end";  // position behind the last op
 
 std::string hex(std::uint64_t value) {
@@ -54,16 +55,19 @@ class Parser {
 };
 
 Status Parser::decision(const Json& item, const std::string& where, Plan* plan) const {
-  if (!item.is_array() || item.size() != 4 || !item[0].is_string() || !item[1].is_number_unsigned() || !item[2].is_string() ||
-      !item[3].is_string())
+  if (!item.is_array() || item.size() != 4 || !item[0].is_string() ||
+      !item[1].is_number_unsigned() || !item[2].is_string() || !item[3].is_string())
     return bad(where, "expected [key, bytes, action, codec]");
   const auto storage = keys_.storages.find(item[0].get_ref<const std::string&>());
   if (storage == keys_.storages.end())
-    return bad(where, "the step has no storage '" + item[0].get<std::string>() + "': the plan was made for another step");
+    return bad(where,
+               "the step has no storage '" + item[0].get<std::string>() +
+                   "': the plan was made for another step");
   if (profile_.storages[storage->second].bytes != item[1].get<std::uint64_t>())
-    return bad(where, "storage '" + item[0].get<std::string>() + "' has " +
-                          std::to_string(profile_.storages[storage->second].bytes) + " bytes, the plan expects " +
-                          std::to_string(item[1].get<std::uint64_t>()));
+    return bad(where,
+               "storage '" + item[0].get<std::string>() + "' has " +
+                   std::to_string(profile_.storages[storage->second].bytes) +
+                   " bytes, the plan expects " + std::to_string(item[1].get<std::uint64_t>()));
   Decision decision;
   bool known = false;
   for (int i = 0; i < kActionCount; ++i) {
@@ -74,20 +78,25 @@ Status Parser::decision(const Json& item, const std::string& where, Plan* plan) 
   if (!known) return bad(where, "expected an action, found '" + item[2].get<std::string>() + "'");
   const std::string& codec = item[3].get_ref<const std::string&>();
   decision.codec = parse_codec(codec);
-  if (decision.codec == Codec::kNone && codec != name_of(Codec::kNone)) return bad(where, "expected a codec, found '" + codec + "'");
+  if (decision.codec == Codec::kNone && codec != name_of(Codec::kNone))
+    return bad(where, "expected a codec, found '" + codec + "'");
   plan->decisions[storage->second] = decision;
   return {};
 }
 
-Status Parser::move(const Json& item, const std::string& where, Plan* plan, std::uint32_t* next_op) const {
-  if (!item.is_array() || item.size() != 4 || !item[0].is_string() || !item[1].is_string() || !item[2].is_string() ||
-      !item[3].is_string())
+Status Parser::move(const Json& item,
+                    const std::string& where,
+                    Plan* plan,
+                    std::uint32_t* next_op) const {
+  if (!item.is_array() || item.size() != 4 || !item[0].is_string() || !item[1].is_string() ||
+      !item[2].is_string() || !item[3].is_string())
     return bad(where, "expected [before op, move, target, codec]");
   const std::string& before = item[0].get_ref<const std::string&>();
   auto position = static_cast<std::uint32_t>(profile_.ops.size());
   if (before != kEnd) {
     const auto op = keys_.ops.find(before);
-    if (op == keys_.ops.end()) return bad(where, "the step has no op '" + before + "': the plan was made for another step");
+    if (op == keys_.ops.end())
+      return bad(where, "the step has no op '" + before + "': the plan was made for another step");
     position = op->second;
   }
   if (position < *next_op) return bad(where, "expected moves in the order of the step's ops");
@@ -99,12 +108,14 @@ Status Parser::move(const Json& item, const std::string& where, Plan* plan, std:
   const std::string& kind = item[1].get_ref<const std::string&>();
   for (const auto& [value, name] : kMoves)
     if (name == kind) instruction.kind = value;
-  if (instruction.kind == InstructionKind::kCompute) return bad(where, "expected a move, found '" + kind + "'");
+  if (instruction.kind == InstructionKind::kCompute)
+    return bad(where, "expected a move, found '" + kind + "'");
   const bool on_op = instruction.kind == InstructionKind::kRecompute;
   const auto& names = on_op ? keys_.ops : keys_.storages;
   const std::string& target = item[2].get_ref<const std::string&>();
   const auto found = names.find(target);
-  if (found == names.end()) return bad(where, "the step has no '" + target + "': the plan was made for another step");
+  if (found == names.end())
+    return bad(where, "the step has no '" + target + "': the plan was made for another step");
   instruction.target = found->second;
   instruction.codec = parse_codec(item[3].get_ref<const std::string&>());
   plan->program.push_back(instruction);
@@ -112,13 +123,16 @@ Status Parser::move(const Json& item, const std::string& where, Plan* plan, std:
 }
 
 Result<Plan> Parser::parse(const Json& document) {
-  if (!document.is_object() || document.value("format", "") != kFormat) return bad("format", "expected '" + std::string(kFormat) + "'");
+  if (!document.is_object() || document.value("format", "") != kFormat)
+    return bad("format", "expected '" + std::string(kFormat) + "'");
   if (!document.contains("version") || document["version"] != kVersion)
     return bad("version", "expected " + std::to_string(kVersion));
   for (const char* field : {"decisions", "moves"})
-    if (!document.contains(field) || !document[field].is_array()) return bad(field, "expected a list");
+    if (!document.contains(field) || !document[field].is_array())
+      return bad(field, "expected a list");
   Plan plan;
-  if (!document.contains("policy") || !document["policy"].is_string()) return bad("policy", "expected a name");
+  if (!document.contains("policy") || !document["policy"].is_string())
+    return bad("policy", "expected a name");
   plan.policy = document["policy"].get<std::string>();
   if (!document.contains("budget_bytes") || !document["budget_bytes"].is_number_unsigned())
     return bad("budget_bytes", "expected a number of bytes");
@@ -162,7 +176,11 @@ std::string plan_text(const Profile& profile, const DeviceModel& device, const P
     const Decision& decision = plan.decisions[s];
     if (decision.action == Action::kKeep) continue;
     text += separator;
-    text += Json::array({keys.storage_keys[s], profile.storages[s].bytes, name_of(decision.action), name_of(decision.codec)}).dump();
+    text += Json::array({keys.storage_keys[s],
+                         profile.storages[s].bytes,
+                         name_of(decision.action),
+                         name_of(decision.codec)})
+                .dump();
     separator = ",\n  ";
   }
   text += "\n ],\n \"moves\": [";
@@ -177,41 +195,44 @@ std::string plan_text(const Profile& profile, const DeviceModel& device, const P
     for (const auto& [value, name] : kMoves)
       if (value == instruction.kind) kind = name;
     const bool on_op = instruction.kind == InstructionKind::kRecompute;
-    const std::string position = next_op < keys.op_keys.size() ? keys.op_keys[next_op] : std::string(kEnd);
+    const std::string position =
+        next_op < keys.op_keys.size() ? keys.op_keys[next_op] : std::string(kEnd);
     text += separator;
-    text += Json::array({position, kind, on_op ? keys.op_keys[instruction.target] : keys.storage_keys[instruction.target],
-                         name_of(instruction.codec)})
+    text += Json::array(
+                {position,
+                 kind,
+                 on_op ? keys.op_keys[instruction.target] : keys.storage_keys[instruction.target],
+                 name_of(instruction.codec)})
                 .dump();
     separator = ",\n  ";
   }
   return text + "\n ]\n}\n";
 }
 
-Status write_plan_file(const std::string& path, const Profile& profile, const DeviceModel& device, const Plan& plan) {
+Status write_plan_file(const std::string& path,
+                       const Profile& profile,
+                       const DeviceModel& device,
+                       const Plan& plan) {
   return write_file(path, plan_text(profile, device, plan));
 }
 
-Result<Plan> parse_plan(std::string_view text, std::string_view source_name, const Profile& profile) {
+Result<Plan> parse_plan(std::string_view text,
+                        std::string_view source_name,
+                        const Profile& profile) {
   try {
     return Parser(source_name, profile).parse(Json::parse(text));
   } catch (const Json::parse_error& error) {
-    return Status(Code::kBadInput, std::string(source_name) + ": offset " + std::to_string(error.byte) +
-                                       ": expected a plan file (JSON): " + error.what());
+    return Status(Code::kBadInput,
+                  std::string(source_name) + ": offset " + std::to_string(error.byte) +
+                      ": expected a plan file (JSON): " + error.what());
   } catch (const Json::exception& error) {
-    return Status(Code::kBadInput, std::string(source_name) + ": expected a plan file: " + error.what());
+    return Status(Code::kBadInput,
+                  std::string(source_name) + ": expected a plan file: " + error.what());
   }
 }
 
 Result<Plan> read_plan_file(const std::string& path, const Profile& profile) {
-  SPW_ASSIGN_OR_RETURN(const auto source, open_file_source(path));
-  std::string text;
-  std::string part(256 * 1024, '\0');
-  for (;;) {
-    SPW_ASSIGN_OR_RETURN(const std::size_t got, source->read(part.data(), part.size()));
-    if (got == 0) break;
-    text.append(part, 0, got);
-    if (text.size() > kPlanBytesMax) return Status(Code::kBadInput, path + ": expected a plan file of at most 1 GiB");
-  }
+  SPW_ASSIGN_OR_RETURN(const std::string text, read_small_file(path, kPlanBytesMax));
   return parse_plan(text, path, profile);
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// joint: all levers weighed per gap by seconds of cost per byte-second relieved where the budget is exceeded. A portfolio of
-// weights is tried; each result is trimmed, given prefetches ahead of time, and simulated; the fastest step wins.
-#include <algorithm>
-#include <array>
-#include <queue>
-
+// joint: all levers weighed per gap by seconds of cost per byte-second relieved where the budget is
+// exceeded. A portfolio of weights is tried; each result is trimmed, given prefetches ahead of
+// time, and simulated; the fastest step wins.
 #include "policy/lowering.hpp"
 #include "policy/planners/presets.hpp"
 #include "policy/simulator.hpp"
+
+#include <algorithm>
+#include <array>
+#include <queue>
 
 namespace spillway {
 namespace {
@@ -37,9 +38,18 @@ struct WorseScore {
 
 class Greedy {
  public:
-  Greedy(const Profile& profile, const ProfileSummary& summary, const DeviceModel& device, const PlanRequest& request,
-         const GapTable& gaps, const Lowering& lowering)
-      : profile_(profile), summary_(summary), device_(device), request_(request), gaps_(gaps), lowering_(lowering) {}
+  Greedy(const Profile& profile,
+         const ProfileSummary& summary,
+         const DeviceModel& device,
+         const PlanRequest& request,
+         const GapTable& gaps,
+         const Lowering& lowering)
+      : profile_(profile),
+        summary_(summary),
+        device_(device),
+        request_(request),
+        gaps_(gaps),
+        lowering_(lowering) {}
 
   /// Choices whose just-in-time program fits the budget, or the best it came to.
   Choices solve(const Weights& weights, Choices choices);
@@ -59,12 +69,13 @@ class Greedy {
   const GapTable& gaps_;
   const Lowering& lowering_;
   Choices choices_;
-  std::vector<std::uint64_t> bytes_;      // instant bytes per op, as estimated since the last lowering
+  std::vector<std::uint64_t> bytes_;  // instant bytes per op, as estimated since the last lowering
   std::vector<std::uint32_t> back_at_;
-  double offload_ns_ = 0;                 // copies chosen so far
+  double offload_ns_ = 0;  // copies chosen so far
 };
 
-// Run time of the producer, and of producers of inputs whose life is over. Dropped inputs that still live pay for themselves.
+// Run time of the producer, and of producers of inputs whose life is over. Dropped inputs that
+// still live pay for themselves.
 std::int64_t Greedy::rebuild_ns(std::uint32_t g) const {
   const Gap& gap = gaps_.gaps[g];
   if (!gap.returns) return 0;
@@ -80,7 +91,8 @@ std::int64_t Greedy::rebuild_ns(std::uint32_t g) const {
     for (const Use use : profile_.uses_of(profile_.ops[producer])) {
       if (use.creates() && use.tensor().index() < profile_.storages.size()) continue;
       const Storage& input = profile_.storages[profile_.storage_of(use).index()];
-      if (input.freed_after.valid() && input.freed_after.value < gap.before_op && input.created_by.valid())
+      if (input.freed_after.valid() && input.freed_after.value < gap.before_op &&
+          input.created_by.valid())
         worklist.push_back(profile_.storage_of(use).value);
     }
   }
@@ -91,7 +103,8 @@ double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& 
   const Gap& gap = gaps_.gaps[g];
   const Storage& storage = profile_.storages[gap.storage];
   const auto codec_ns = [&](Codec codec) {
-    const auto once = static_cast<double>(device_.codec_ns(codec, storage.tag.dtype, storage.bytes));
+    const auto once =
+        static_cast<double>(device_.codec_ns(codec, storage.tag.dtype, storage.bytes));
     return gap.returns ? 2 * once : once;
   };
   switch (decision.action) {
@@ -102,15 +115,18 @@ double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& 
     case Action::kRecompute:
       return weights.recompute * static_cast<double>(rebuild_ns(g));
     case Action::kOffload: {
-      const std::uint64_t bytes = decision.codec == Codec::kNone
-                                      ? storage.bytes
-                                      : payload_bytes(decision.codec, storage.tag.dtype, storage.bytes);
+      const std::uint64_t bytes =
+          decision.codec == Codec::kNone
+              ? storage.bytes
+              : payload_bytes(decision.codec, storage.tag.dtype, storage.bytes);
       const double copy_ns = static_cast<double>(
-          gap.returns ? std::max(device_.offload_ns(bytes), device_.prefetch_ns(bytes)) : device_.offload_ns(bytes));
+          gap.returns ? std::max(device_.offload_ns(bytes), device_.prefetch_ns(bytes))
+                      : device_.offload_ns(bytes));
       // Copies hide under the forward pass; what does not fit there is paid in full.
       const double window_ns = static_cast<double>(summary_.forward_ns);
       const double exposed_ns = std::clamp(offload_ns_ + copy_ns - window_ns, 0.0, copy_ns);
-      return weights.link * copy_ns + exposed_ns + (decision.codec == Codec::kNone ? 0.0 : codec_ns(decision.codec));
+      return weights.link * copy_ns + exposed_ns +
+             (decision.codec == Codec::kNone ? 0.0 : codec_ns(decision.codec));
     }
   }
   return 0;
@@ -125,11 +141,13 @@ double Greedy::relief(std::uint32_t g, const Decision& now, const Decision& then
   double sum = 0;
   for (std::uint32_t op = gap.after_op + 1; op < gap.before_op; ++op) {
     if (bytes_[op] <= request_.budget_bytes) continue;
-    // A recompute chain may have brought it back early; a copy does not come back before it is asked for.
+    // A recompute chain may have brought it back early; a copy does not come back before it is
+    // asked for.
     const std::uint64_t holds = op >= back_at_[g] ? storage.bytes : held_now;
     if (holds <= held_then || (then.action == Action::kRecompute && op >= back_at_[g])) continue;
     const std::uint64_t excess = bytes_[op] - request_.budget_bytes;
-    sum += static_cast<double>(std::min(excess, holds - held_then)) * static_cast<double>(profile_.ops[op].duration_ns + 1);
+    sum += static_cast<double>(std::min(excess, holds - held_then)) *
+           static_cast<double>(profile_.ops[op].duration_ns + 1);
   }
   return sum;
 }
@@ -159,7 +177,8 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
     offload_ns_ = 0;
     for (std::uint32_t g = 0; g < gaps_.gaps.size(); ++g)
       if (choices_[g].action == Action::kOffload)
-        offload_ns_ += static_cast<double>(device_.offload_ns(profile_.storages[gaps_.gaps[g].storage].bytes));
+        offload_ns_ +=
+            static_cast<double>(device_.offload_ns(profile_.storages[gaps_.gaps[g].storage].bytes));
 
     std::priority_queue<Candidate, std::vector<Candidate>, WorseScore> queue;
     const auto offer = [&](std::uint32_t g, Decision decision) {
@@ -172,9 +191,12 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
       const Codec codec = weights.compress || weights.code_offloads
                               ? best_codec(profile_.storages[gap.storage], request_.allow_lossy)
                               : Codec::kNone;
-      if (weights.compress && codec != Codec::kNone && gap.returns) offer(g, {Action::kCompress, codec});
-      if (weights.offload) offer(g, {Action::kOffload, weights.code_offloads && gap.returns ? codec : Codec::kNone});
-      if (weights.recompute_allowed && gap.rebuildable) offer(g, {Action::kRecompute, Codec::kNone});
+      if (weights.compress && codec != Codec::kNone && gap.returns)
+        offer(g, {Action::kCompress, codec});
+      if (weights.offload)
+        offer(g, {Action::kOffload, weights.code_offloads && gap.returns ? codec : Codec::kNone});
+      if (weights.recompute_allowed && gap.rebuildable)
+        offer(g, {Action::kRecompute, Codec::kNone});
     }
     bool picked = false;
     while (!queue.empty()) {
@@ -198,7 +220,8 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
         bytes_[op] = bytes_[op] + held_then - std::min(bytes_[op] + held_then, holds);
       }
       if (top.decision.action != Action::kRecompute) back_at_[top.gap] = gap.before_op;
-      if (top.decision.action == Action::kOffload) offload_ns_ += static_cast<double>(device_.offload_ns(storage.bytes));
+      if (top.decision.action == Action::kOffload)
+        offload_ns_ += static_cast<double>(device_.offload_ns(storage.bytes));
       choices_[top.gap] = top.decision;
       picked = true;
     }
@@ -219,20 +242,25 @@ Choices Greedy::trim(const Weights& weights, Choices choices) const {
   for (const auto& [cost, g] : order) {
     const Gap& gap = gaps_.gaps[g];
     const Storage& storage = profile_.storages[gap.storage];
-    const std::uint64_t more = storage.bytes - std::min(storage.bytes, held_bytes(storage, choices[g]));
+    const std::uint64_t more =
+        storage.bytes - std::min(storage.bytes, held_bytes(storage, choices[g]));
     const std::uint32_t end = std::min(before.back_at[g], gap.before_op);
     bool fits = true;
-    for (std::uint32_t op = gap.after_op + 1; op < end && fits; ++op) fits = bytes[op] + more <= request_.budget_bytes;
+    for (std::uint32_t op = gap.after_op + 1; op < end && fits; ++op)
+      fits = bytes[op] + more <= request_.budget_bytes;
     if (!fits) continue;
     for (std::uint32_t op = gap.after_op + 1; op < end; ++op) bytes[op] += more;
     trimmed[g] = Decision{};
   }
-  return lowering_.just_in_time(trimmed).min_budget_bytes() <= request_.budget_bytes ? trimmed : choices;
+  return lowering_.just_in_time(trimmed).min_budget_bytes() <= request_.budget_bytes ? trimmed
+                                                                                     : choices;
 }
 
 }  // namespace
 
-PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, const DeviceModel& device,
+PlanOutcome plan_joint(const Profile& profile,
+                       const ProfileSummary& summary,
+                       const DeviceModel& device,
                        const PlanRequest& request) {
   const GapTable gaps = find_gaps(profile);
   const Choices keep(gaps.gaps.size());
@@ -252,7 +280,8 @@ PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, co
     pool.push_back(selective_choices(profile, gaps));
     const std::uint64_t sqrt_bytes = chen_sqrt_segment_bytes(profile);
     for (const double factor : {0.0, 0.25, 0.5, 1.0, 2.0})
-      pool.push_back(chen_segments(profile, gaps, static_cast<std::uint64_t>(static_cast<double>(sqrt_bytes) * factor)));
+      pool.push_back(chen_segments(
+          profile, gaps, static_cast<std::uint64_t>(static_cast<double>(sqrt_bytes) * factor)));
   }
   if (may_compress) {
     Choices compressed(gaps.gaps.size());
@@ -290,9 +319,11 @@ PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, co
   }
   for (const Weights& weights : portfolio) {
     pool.push_back(greedy.trim(weights, greedy.solve(weights, keep)));
-    // Recompute alone can fail to converge from nothing; a checkpointing to start from helps where memory is very tight.
+    // Recompute alone can fail to converge from nothing; a checkpointing to start from helps where
+    // memory is very tight.
     if (may_recompute && !may_offload)
-      for (std::size_t i = 0; i < presets; ++i) pool.push_back(greedy.trim(weights, greedy.solve(weights, pool[i])));
+      for (std::size_t i = 0; i < presets; ++i)
+        pool.push_back(greedy.trim(weights, greedy.solve(weights, pool[i])));
   }
   // Presets that fit may hold more back than they need to.
   for (std::size_t i = 0; i < presets; ++i) pool.push_back(greedy.trim(Weights{}, pool[i]));
@@ -311,7 +342,11 @@ PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, co
       least = i;
     }
     if (need_bytes > request.budget_bytes) continue;
-    Plan plan = make_plan(profile, gaps, pool[i], lowering.ahead(pool[i], request.budget_bytes, tight), "joint",
+    Plan plan = make_plan(profile,
+                          gaps,
+                          pool[i],
+                          lowering.ahead(pool[i], request.budget_bytes, tight),
+                          "joint",
                           request.budget_bytes);
     SimOptions options;
     options.budget_bytes = request.budget_bytes;
@@ -319,7 +354,8 @@ PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, co
     const auto sim = simulate(profile, device, plan, options);
     if (!sim.ok() || !sim.value().fits) continue;
     const std::uint64_t moved_bytes = sim.value().offload_bytes;
-    if (found && (sim.value().step_ns > best_ns || (sim.value().step_ns == best_ns && moved_bytes >= best_moved_bytes)))
+    if (found && (sim.value().step_ns > best_ns ||
+                  (sim.value().step_ns == best_ns && moved_bytes >= best_moved_bytes)))
       continue;
     found = true;
     best_ns = sim.value().step_ns;
@@ -335,7 +371,8 @@ PlanOutcome plan_joint(const Profile& profile, const ProfileSummary& summary, co
   }
   GaveUp gave_up;
   gave_up.best_budget_bytes = least_bytes;
-  gave_up.best = std::get<Plan>(outcome_of(profile, device, none, gaps, pool.empty() ? keep : pool[least], "joint"));
+  gave_up.best = std::get<Plan>(
+      outcome_of(profile, device, none, gaps, pool.empty() ? keep : pool[least], "joint"));
   return gave_up;
 }
 

@@ -4,7 +4,9 @@
 
 namespace spillway {
 
-PlanOutcome plan_keep_all(const Profile& profile, const ProfileSummary& /*summary*/, const DeviceModel& device,
+PlanOutcome plan_keep_all(const Profile& profile,
+                          const ProfileSummary& /*summary*/,
+                          const DeviceModel& device,
                           const PlanRequest& request) {
   const GapTable gaps = find_gaps(profile);
   return outcome_of(profile, device, request, gaps, Choices(gaps.gaps.size()), "keep-all");

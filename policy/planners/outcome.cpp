@@ -13,20 +13,26 @@ Choices recompute_every_gap(const GapTable& gaps) {
   return choices;
 }
 
-PlanOutcome outcome_of(const Profile& profile, const DeviceModel& device, const PlanRequest& request, const GapTable& gaps,
-                       const Choices& choices, std::string_view policy) {
+PlanOutcome outcome_of(const Profile& profile,
+                       const DeviceModel& device,
+                       const PlanRequest& request,
+                       const GapTable& gaps,
+                       const Choices& choices,
+                       std::string_view policy) {
   const Lowering lowering(profile, device, gaps);
   const Lowered tight = lowering.just_in_time(choices);
   const std::uint64_t need_bytes = tight.min_budget_bytes();
   const bool fits = request.budget_bytes == 0 || need_bytes <= request.budget_bytes;
   Lowered lowered = fits ? lowering.ahead(choices, request.budget_bytes, tight) : tight;
-  Plan plan = make_plan(profile, gaps, choices, std::move(lowered), std::string(policy), request.budget_bytes);
+  Plan plan = make_plan(
+      profile, gaps, choices, std::move(lowered), std::string(policy), request.budget_bytes);
   if (fits) return plan;
   Infeasible infeasible;
   infeasible.min_budget_bytes = need_bytes;
   std::size_t op = 0;
   while (tight.instant_bytes[op] != need_bytes) ++op;
-  infeasible.at = "op " + std::to_string(op) + " " + std::string(profile.text(profile.ops[op].name));
+  infeasible.at =
+      "op " + std::to_string(op) + " " + std::string(profile.text(profile.ops[op].name));
   infeasible.holders = holders_at_min_budget(profile, device, plan, 8);
   return infeasible;
 }

@@ -2,19 +2,26 @@
 // The planners, one per source file, and what they share: from choices to an outcome.
 #pragma once
 
-#include <string_view>
-
 #include "policy/gaps.hpp"
 #include "policy/planner.hpp"
 
+#include <string_view>
+
 namespace spillway {
 
-/// Lowers `choices` under the request's budget. The plan, or Infeasible with the smallest budget the choices run in and who holds it.
-PlanOutcome outcome_of(const Profile& profile, const DeviceModel& device, const PlanRequest& request, const GapTable& gaps,
-                       const Choices& choices, std::string_view policy);
+/// Lowers `choices` under the request's budget. The plan, or Infeasible with the smallest budget
+/// the choices run in and who holds it.
+PlanOutcome outcome_of(const Profile& profile,
+                       const DeviceModel& device,
+                       const PlanRequest& request,
+                       const GapTable& gaps,
+                       const Choices& choices,
+                       std::string_view policy);
 
-#define SPW_DECLARE_PLANNER(name)                                                                     \
-  PlanOutcome name(const Profile& profile, const ProfileSummary& summary, const DeviceModel& device, \
+#define SPW_DECLARE_PLANNER(name)                 \
+  PlanOutcome name(const Profile& profile,        \
+                   const ProfileSummary& summary, \
+                   const DeviceModel& device,     \
                    const PlanRequest& request)
 SPW_DECLARE_PLANNER(plan_keep_all);
 SPW_DECLARE_PLANNER(plan_every_k);
@@ -25,7 +32,8 @@ SPW_DECLARE_PLANNER(plan_offload_all);
 SPW_DECLARE_PLANNER(plan_joint);
 #undef SPW_DECLARE_PLANNER
 
-/// Offloads every gap of every movable storage: the least memory that any plan with offload reaches.
+/// Offloads every gap of every movable storage: the least memory that any plan with offload
+/// reaches.
 Choices offload_every_gap(const GapTable& gaps);
 /// Recomputes every gap that recompute can close.
 Choices recompute_every_gap(const GapTable& gaps);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// selective: recompute what is large and cheap - the outputs of attention's inner ops, norms, softmax, dropout and elementwise ops -
-// and keep the outputs of matmuls and convolutions (Korthikanti et al. 2022, arXiv 2205.05198; there attention alone).
+// selective: recompute what is large and cheap - the outputs of attention's inner ops, norms,
+// softmax, dropout and elementwise ops - and keep the outputs of matmuls and convolutions
+// (Korthikanti et al. 2022, arXiv 2205.05198; there attention alone).
 #include "policy/planners/presets.hpp"
 
 namespace spillway {
@@ -26,7 +27,9 @@ Choices selective_choices(const Profile& profile, const GapTable& gaps) {
   return choices;
 }
 
-PlanOutcome plan_selective(const Profile& profile, const ProfileSummary& /*summary*/, const DeviceModel& device,
+PlanOutcome plan_selective(const Profile& profile,
+                           const ProfileSummary& /*summary*/,
+                           const DeviceModel& device,
                            const PlanRequest& request) {
   const GapTable gaps = find_gaps(profile);
   return outcome_of(profile, device, request, gaps, selective_choices(profile, gaps), "selective");

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Configuration files: read whole, bounded.
+#pragma once
+
+#include "core/status.hpp"
+
+#include <cstddef>
+#include <string>
+
+namespace spillway {
+
+/// The content of `path` (gzip is unpacked). kIo or, above `max_bytes`, kBadInput; both name the
+/// path.
+Result<std::string> read_small_file(const std::string& path,
+                                    std::size_t max_bytes = 4 * 1024 * 1024);
+
+}  // namespace spillway
