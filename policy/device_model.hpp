@@ -22,12 +22,12 @@ struct DeviceModel {
   std::uint64_t launch_ns = 0;        // gap that one more kernel costs
 
   /// ns that the D2H engine is busy with `bytes`.
-  std::int64_t offload_ns(std::uint64_t bytes) const;
+  [[nodiscard]] std::int64_t offload_ns(std::uint64_t bytes) const;
   /// ns that the H2D engine is busy with `bytes`.
-  std::int64_t prefetch_ns(std::uint64_t bytes) const;
+  [[nodiscard]] std::int64_t prefetch_ns(std::uint64_t bytes) const;
   /// ns of the compute stream for encoding or decoding: source and payload each cross the memory
   /// bus once.
-  std::int64_t codec_ns(Codec codec, Dtype dtype, std::uint64_t source_bytes) const;
+  [[nodiscard]] std::int64_t codec_ns(Codec codec, Dtype dtype, std::uint64_t source_bytes) const;
 };
 
 }  // namespace spillway
