@@ -11,8 +11,7 @@
 namespace spillway {
 
 /// The bytes of the file. Timestamps are ns from the start of the step. Without result.sim.timeline
-/// only the phases of a keep-all step are in it. REQUIRES: context.profile and context.device are
-/// set.
+/// it shows the step under keep-all. REQUIRES: context.profile and context.device are set.
 std::string render_perfetto(const RunContext& context, const PolicyResult& result);
 
 }  // namespace spillway
