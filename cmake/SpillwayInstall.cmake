@@ -14,6 +14,8 @@ foreach(folder IN ITEMS core policy device allocator kernels offload integration
           FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h")
 endforeach()
 
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/spillway)
 install(EXPORT spillwayTargets NAMESPACE spillway:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/spillwayConfig.cmake.in "${PROJECT_BINARY_DIR}/spillwayConfig.cmake"
