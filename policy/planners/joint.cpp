@@ -36,6 +36,13 @@ struct WorseScore {
   }
 };
 
+/// An op at which the budget is exceeded, and for how long its neighbourhood exceeds it.
+struct Point {
+  std::uint32_t op = 0;
+  std::uint64_t bytes = 0;
+  double weight = 0;
+};
+
 class Greedy {
  public:
   Greedy(const Profile& profile,
@@ -58,6 +65,8 @@ class Greedy {
 
  private:
   double cost_ns(const Weights& weights, std::uint32_t gap, const Decision& decision) const;
+  void find_points();
+  std::size_t first_point_after(std::uint32_t op) const;
   double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
   double score(const Weights& weights, std::uint32_t gap, const Decision& then) const;
   std::int64_t rebuild_ns(std::uint32_t gap) const;
@@ -69,7 +78,8 @@ class Greedy {
   const GapTable& gaps_;
   const Lowering& lowering_;
   Choices choices_;
-  std::vector<std::uint64_t> bytes_;  // instant bytes per op, as estimated since the last lowering
+  std::vector<std::uint64_t> instant_bytes_;  // per op, of the last lowering
+  std::vector<Point> points_;                 // with bytes as estimated since then
   std::vector<std::uint32_t> back_at_;
   double offload_ns_ = 0;  // copies chosen so far
 };
@@ -132,6 +142,36 @@ double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& 
   return 0;
 }
 
+// The ops that matter: of every stretch of the step the op that exceeds the budget most, weighted
+// by the time for which the stretch exceeds it. Exact for short steps, a sample for long ones; each
+// round lowers again and sees every op.
+void Greedy::find_points() {
+  constexpr std::size_t kPointsMax = 1024;
+  points_.clear();
+  const std::size_t op_count = instant_bytes_.size();
+  const std::size_t stretch = (op_count + kPointsMax - 1) / kPointsMax;
+  for (std::size_t begin = 0; begin < op_count; begin += stretch) {
+    Point point;
+    for (std::size_t op = begin; op < std::min(begin + stretch, op_count); ++op) {
+      if (instant_bytes_[op] <= request_.budget_bytes) continue;
+      point.weight += static_cast<double>(profile_.ops[op].duration_ns + 1);
+      if (instant_bytes_[op] <= point.bytes) continue;
+      point.op = static_cast<std::uint32_t>(op);
+      point.bytes = instant_bytes_[op];
+    }
+    if (point.bytes > 0) points_.push_back(point);
+  }
+}
+
+std::size_t Greedy::first_point_after(std::uint32_t op) const {
+  return static_cast<std::size_t>(
+      std::upper_bound(points_.begin(),
+                       points_.end(),
+                       op,
+                       [](std::uint32_t o, const Point& p) { return o < p.op; }) -
+      points_.begin());
+}
+
 // Byte-seconds by which the excess over the budget shrinks.
 double Greedy::relief(std::uint32_t g, const Decision& now, const Decision& then) const {
   const Gap& gap = gaps_.gaps[g];
@@ -139,15 +179,16 @@ double Greedy::relief(std::uint32_t g, const Decision& now, const Decision& then
   const std::uint64_t held_then = held_bytes(storage, then);
   const std::uint64_t held_now = held_bytes(storage, now);
   double sum = 0;
-  for (std::uint32_t op = gap.after_op + 1; op < gap.before_op; ++op) {
-    if (bytes_[op] <= request_.budget_bytes) continue;
-    // A recompute chain may have brought it back early; a copy does not come back before it is
-    // asked for.
-    const std::uint64_t holds = op >= back_at_[g] ? storage.bytes : held_now;
-    if (holds <= held_then || (then.action == Action::kRecompute && op >= back_at_[g])) continue;
-    const std::uint64_t excess = bytes_[op] - request_.budget_bytes;
-    sum += static_cast<double>(std::min(excess, holds - held_then)) *
-           static_cast<double>(profile_.ops[op].duration_ns + 1);
+  for (std::size_t i = first_point_after(gap.after_op); i < points_.size(); ++i) {
+    const Point& point = points_[i];
+    if (point.op >= gap.before_op) break;
+    if (point.bytes <= request_.budget_bytes) continue;
+    // A recompute chain may have brought it back early; a copy comes back only when asked for.
+    const bool back = point.op >= back_at_[g];
+    const std::uint64_t holds = back ? storage.bytes : held_now;
+    if (holds <= held_then || (back && then.action == Action::kRecompute)) continue;
+    sum += static_cast<double>(std::min(point.bytes - request_.budget_bytes, holds - held_then)) *
+           point.weight;
   }
   return sum;
 }
@@ -172,7 +213,8 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
       best = choices_;
     }
     if (need_bytes <= request_.budget_bytes) break;
-    bytes_ = std::move(lowered.instant_bytes);
+    instant_bytes_ = std::move(lowered.instant_bytes);
+    find_points();
     back_at_ = std::move(lowered.back_at);
     offload_ns_ = 0;
     for (std::uint32_t g = 0; g < gaps_.gaps.size(); ++g)
@@ -213,11 +255,13 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
       const Storage& storage = profile_.storages[gap.storage];
       const std::uint64_t held_now = held_bytes(storage, choices_[top.gap]);
       const std::uint64_t held_then = held_bytes(storage, top.decision);
-      for (std::uint32_t op = gap.after_op + 1; op < gap.before_op; ++op) {
-        const bool back = op >= back_at_[top.gap];
+      for (std::size_t i = first_point_after(gap.after_op); i < points_.size(); ++i) {
+        Point& point = points_[i];
+        if (point.op >= gap.before_op) break;
+        const bool back = point.op >= back_at_[top.gap];
         if (back && top.decision.action == Action::kRecompute) continue;
         const std::uint64_t holds = back ? storage.bytes : held_now;
-        bytes_[op] = bytes_[op] + held_then - std::min(bytes_[op] + held_then, holds);
+        point.bytes = point.bytes + held_then - std::min(point.bytes + held_then, holds);
       }
       if (top.decision.action != Action::kRecompute) back_at_[top.gap] = gap.before_op;
       if (top.decision.action == Action::kOffload)
@@ -256,6 +300,75 @@ Choices Greedy::trim(const Weights& weights, Choices choices) const {
                                                                                      : choices;
 }
 
+/// What the request and the trace together allow.
+struct Levers {
+  bool offload = false;
+  bool recompute = false;
+  bool compress = false;  // and some storage has a codec that saves bytes
+};
+
+Levers usable_levers(const Profile& profile, const PlanRequest& request, const GapTable& gaps) {
+  Levers levers;
+  levers.offload = allows(request.actions, Action::kOffload);
+  for (const Gap& gap : gaps.gaps) {
+    levers.recompute = levers.recompute || gap.rebuildable;
+    levers.compress = levers.compress || best_codec(profile.storages[gap.storage],
+                                                    request.allow_lossy) != Codec::kNone;
+  }
+  levers.recompute = levers.recompute && allows(request.actions, Action::kRecompute);
+  levers.compress = levers.compress && allows(request.actions, Action::kCompress);
+  return levers;
+}
+
+/// Known placements: where the search may start, and what decides feasibility without offload.
+std::vector<Choices> preset_pool(const Profile& profile,
+                                 const PlanRequest& request,
+                                 const GapTable& gaps,
+                                 const Levers& levers) {
+  std::vector<Choices> pool;
+  if (levers.offload) pool.push_back(offload_every_gap(gaps));
+  if (levers.recompute) {
+    pool.push_back(recompute_every_gap(gaps));
+    pool.push_back(selective_choices(profile, gaps));
+    const auto sqrt_bytes = static_cast<double>(chen_sqrt_segment_bytes(profile));
+    for (const double factor : {0.0, 0.25, 0.5, 1.0, 2.0})
+      pool.push_back(chen_segments(profile, gaps, static_cast<std::uint64_t>(sqrt_bytes * factor)));
+  }
+  if (levers.compress) {
+    Choices compressed(gaps.gaps.size());
+    for (std::size_t g = 0; g < gaps.gaps.size(); ++g) {
+      const Codec codec = best_codec(profile.storages[gaps.gaps[g].storage], request.allow_lossy);
+      if (codec != Codec::kNone && gaps.gaps[g].returns) compressed[g] = {Action::kCompress, codec};
+    }
+    pool.push_back(std::move(compressed));
+  }
+  return pool;
+}
+
+std::vector<Weights> portfolio_of(const Levers& levers) {
+  std::vector<Weights> portfolio;
+  const auto add = [&](double link, bool offload, bool recompute, bool coded) {
+    Weights weights;
+    weights.link = link;
+    weights.offload = offload;
+    weights.recompute_allowed = recompute;
+    weights.compress = levers.compress;
+    weights.code_offloads = coded;
+    portfolio.push_back(weights);
+  };
+  // The price of the link matters only beside another lever.
+  const bool rivals = levers.offload && (levers.recompute || levers.compress);
+  if (rivals) {
+    for (const double link : {0.0, 0.05, 0.3, 1.0, 3.0}) {
+      add(link, true, levers.recompute, false);
+      if (levers.compress) add(link, true, levers.recompute, true);
+    }
+    if (levers.recompute) add(1.0, false, true, false);
+  }
+  add(1.0, levers.offload, levers.recompute && !rivals, false);
+  return portfolio;
+}
+
 }  // namespace
 
 PlanOutcome plan_joint(const Profile& profile,
@@ -266,64 +379,24 @@ PlanOutcome plan_joint(const Profile& profile,
   const Choices keep(gaps.gaps.size());
   if (request.budget_bytes == 0 || summary.keep_all_peak_bytes <= request.budget_bytes)
     return outcome_of(profile, device, request, gaps, keep, "joint");
-  const bool may_offload = allows(request.actions, Action::kOffload);
-  const bool may_recompute = allows(request.actions, Action::kRecompute) && profile.can_recompute;
-  const bool may_compress = allows(request.actions, Action::kCompress);
+  const Levers levers = usable_levers(profile, request, gaps);
   const Lowering lowering(profile, device, gaps);
+  if (levers.offload) {
+    // Offloading every gap holds nothing that an op does not need: no plan does with less.
+    const Choices least_memory = offload_every_gap(gaps);
+    if (lowering.just_in_time(least_memory).min_budget_bytes() > request.budget_bytes)
+      return outcome_of(profile, device, request, gaps, least_memory, "joint");
+  }
   Greedy greedy(profile, summary, device, request, gaps, lowering);
-
-  // The least memory each lever reaches; these also decide feasibility.
-  std::vector<Choices> pool;
-  if (may_offload) pool.push_back(offload_every_gap(gaps));
-  if (may_recompute) {
-    pool.push_back(recompute_every_gap(gaps));
-    pool.push_back(selective_choices(profile, gaps));
-    const std::uint64_t sqrt_bytes = chen_sqrt_segment_bytes(profile);
-    for (const double factor : {0.0, 0.25, 0.5, 1.0, 2.0})
-      pool.push_back(chen_segments(
-          profile, gaps, static_cast<std::uint64_t>(static_cast<double>(sqrt_bytes) * factor)));
-  }
-  if (may_compress) {
-    Choices compressed(gaps.gaps.size());
-    for (std::size_t g = 0; g < gaps.gaps.size(); ++g) {
-      const Codec codec = best_codec(profile.storages[gaps.gaps[g].storage], request.allow_lossy);
-      if (codec != Codec::kNone && gaps.gaps[g].returns) compressed[g] = {Action::kCompress, codec};
-    }
-    pool.push_back(std::move(compressed));
-  }
+  std::vector<Choices> pool = preset_pool(profile, request, gaps, levers);
   const std::size_t presets = pool.size();
-  std::vector<Weights> portfolio;
-  for (const double link : {0.0, 0.05, 0.3, 1.0, 3.0}) {
-    for (const bool coded : {false, true}) {
-      if (coded && !may_compress) continue;
-      Weights weights;
-      weights.link = link;
-      weights.offload = may_offload;
-      weights.recompute_allowed = may_recompute;
-      weights.compress = may_compress;
-      weights.code_offloads = coded;
-      portfolio.push_back(weights);
-      if (!may_offload) break;
-    }
-    if (!may_offload) break;
-  }
-  if (may_recompute && may_offload) {
-    Weights recompute_only;
-    recompute_only.offload = false;
-    recompute_only.compress = may_compress;
-    portfolio.push_back(recompute_only);
-    Weights offload_only;
-    offload_only.recompute_allowed = false;
-    offload_only.compress = may_compress;
-    portfolio.push_back(offload_only);
-  }
-  for (const Weights& weights : portfolio) {
+  for (const Weights& weights : portfolio_of(levers)) {
     pool.push_back(greedy.trim(weights, greedy.solve(weights, keep)));
     // Recompute alone can fail to converge from nothing; a checkpointing to start from helps where
     // memory is very tight.
-    if (may_recompute && !may_offload)
-      for (std::size_t i = 0; i < presets; ++i)
-        pool.push_back(greedy.trim(weights, greedy.solve(weights, pool[i])));
+    if (levers.offload) continue;
+    for (std::size_t i = 0; i < presets; ++i)
+      pool.push_back(greedy.trim(weights, greedy.solve(weights, pool[i])));
   }
   // Presets that fit may hold more back than they need to.
   for (std::size_t i = 0; i < presets; ++i) pool.push_back(greedy.trim(Weights{}, pool[i]));
@@ -333,13 +406,16 @@ PlanOutcome plan_joint(const Profile& profile,
   std::uint64_t best_moved_bytes = 0;
   Plan best;
   std::uint64_t least_bytes = UINT64_MAX;
-  std::size_t least = 0;
+  const Choices* least = &keep;
   for (std::size_t i = 0; i < pool.size(); ++i) {
+    if (std::find(pool.begin(), pool.begin() + static_cast<std::ptrdiff_t>(i), pool[i]) !=
+        pool.begin() + static_cast<std::ptrdiff_t>(i))
+      continue;
     const Lowered tight = lowering.just_in_time(pool[i]);
     const std::uint64_t need_bytes = tight.min_budget_bytes();
     if (need_bytes < least_bytes) {
       least_bytes = need_bytes;
-      least = i;
+      least = &pool[i];
     }
     if (need_bytes > request.budget_bytes) continue;
     Plan plan = make_plan(profile,
@@ -363,16 +439,11 @@ PlanOutcome plan_joint(const Profile& profile,
     best = std::move(plan);
   }
   if (found) return best;
-  PlanRequest none = request;
-  none.budget_bytes = 0;
-  if (may_offload && least_bytes > request.budget_bytes) {
-    // Offloading every gap holds nothing that an op does not need: no plan does with less.
-    return outcome_of(profile, device, request, gaps, offload_every_gap(gaps), "joint");
-  }
+  PlanRequest unlimited = request;
+  unlimited.budget_bytes = 0;
   GaveUp gave_up;
-  gave_up.best_budget_bytes = least_bytes;
-  gave_up.best = std::get<Plan>(
-      outcome_of(profile, device, none, gaps, pool.empty() ? keep : pool[least], "joint"));
+  gave_up.best_budget_bytes = least_bytes == UINT64_MAX ? summary.keep_all_peak_bytes : least_bytes;
+  gave_up.best = std::get<Plan>(outcome_of(profile, device, unlimited, gaps, *least, "joint"));
   return gave_up;
 }
 
