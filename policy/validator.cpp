@@ -32,6 +32,13 @@ struct Content {
   std::uint32_t version = 0;
 };
 
+/// What the program did to a storage while it lived.
+struct Took {
+  bool drop = false;
+  bool offload = false;
+  std::array<bool, kCodecCount> codec = {};
+};
+
 class Judge {
  public:
   Judge(const Profile& profile,
@@ -42,7 +49,8 @@ class Judge {
         device_(device),
         plan_(plan),
         options_(options),
-        contents_(profile.storages.size()) {
+        contents_(profile.storages.size()),
+        took_(profile.storages.size()) {
     made_by_.resize(profile.ops.size());
     ends_after_.resize(profile.ops.size());
     for (std::uint32_t i = 0; i < profile.storages.size(); ++i) {
@@ -231,6 +239,7 @@ class Judge {
         if (!content.on_device) return illegal("is dropped but not on the device");
         wait_for(storage);
         release(storage, now_ns_);
+        took_[storage].drop = took_[storage].drop || !content.over;
         content.dropped = !content.over;
         content.encoded = false;
         return;
@@ -249,6 +258,7 @@ class Judge {
         release(storage, now_ns_);
         content.on_device = content.encoded = true;
         content.codec = instruction.codec;
+        took_[storage].codec[static_cast<std::size_t>(instruction.codec)] = true;
         content.holding = payload_holding;
         content.lossy = content.lossy || !is_lossless(instruction.codec);
         content.usable_ns = now_ns_;
@@ -282,6 +292,7 @@ class Judge {
           breaks(Law::kPinnedOverBudget,
                  name(storage) + ": " + std::to_string(pinned) + " pinned bytes");
         release(storage, out_free_ns_);
+        took_[storage].offload = true;
         content.on_host = true;
         content.host_ns = out_free_ns_;
         return;
@@ -326,28 +337,9 @@ class Judge {
       return breaks(Law::kDecisionMismatch,
                     std::to_string(plan_.decisions.size()) + " decisions for " +
                         std::to_string(profile_.storages.size()) + " storages");
-    struct Took {
-      bool drop = false;
-      bool offload = false;
-      std::array<bool, kCodecCount> codec = {};
-    };
-    std::vector<Took> took(profile_.storages.size());
-    for (const Instruction& instruction : plan_.program) {
-      if (instruction.kind == InstructionKind::kCompute ||
-          instruction.kind == InstructionKind::kRecompute || instruction.target >= took.size())
-        continue;
-      Took& t = took[instruction.target];
-      if (instruction.kind == InstructionKind::kDrop &&
-          profile_.storages[instruction.target].tag.kind == BufferKind::kActivation)
-        t.drop = true;
-      if (instruction.kind == InstructionKind::kOffload) t.offload = true;
-      const auto codec = static_cast<std::size_t>(instruction.codec);
-      if (instruction.kind == InstructionKind::kCompress && codec < t.codec.size())
-        t.codec[codec] = true;
-    }
-    for (std::uint32_t i = 0; i < took.size(); ++i) {
+    for (std::uint32_t i = 0; i < took_.size(); ++i) {
       const Decision& decision = plan_.decisions[i];
-      const Took& t = took[i];
+      const Took& t = took_[i];
       const bool any_codec = std::find(t.codec.begin(), t.codec.end(), true) != t.codec.end();
       const auto codec = static_cast<std::size_t>(decision.codec);
       bool agrees = false;
@@ -377,6 +369,7 @@ class Judge {
   const Plan& plan_;
   const ValidateOptions& options_;
   std::vector<Content> contents_;
+  std::vector<Took> took_;
   std::vector<std::vector<std::uint32_t>> made_by_;
   std::vector<std::vector<std::uint32_t>> ends_after_;
   std::vector<std::uint32_t> seen_versions_;  // per use: the input's version when the op first ran

@@ -351,7 +351,9 @@ class DtrReader {
 
   void emit_op_begin(std::uint64_t op) {
     const OpNameInfo info = describe_op_name(call_name_);
-    if (info.backward) phase_ = Phase::kBackward;
+    // A backward op reads a gradient and something saved. Logs exist in which a forward op of one
+    // argument (max_pool2d_backward) bears the name, so the name alone does not start backward.
+    if (info.backward && call_args_.size() >= 2) phase_ = Phase::kBackward;
     OpTag tag;
     tag.kind = info.kind;
     tag.phase = phase_;
