@@ -6,6 +6,7 @@
 #include "integration/trace/reader.hpp"
 #include "integration/trace/spwt_text_writer.hpp"
 #include "integration/trace/spwt_writer.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/trace_tape.hpp"
 
 #include <doctest/doctest.h>
@@ -29,7 +30,7 @@ std::string content(const std::string& path) {
 }
 
 std::string source_file(const std::string& name) {
-  return content(std::string(SPILLWAY_SOURCE_DIR) + "/" + name);
+  return content((test::source_dir() / name).string());
 }
 
 /// The lines between ```LANGUAGE and ``` in the format's description.
