@@ -5,6 +5,7 @@
 #include "integration/generator/generator.hpp"
 #include "integration/trace/reader.hpp"
 #include "tests/integration/generator/collected_step.hpp"
+#include "tests/support/paths.hpp"
 
 #include <doctest/doctest.h>
 
@@ -15,8 +16,8 @@ using namespace spillway;
 TEST_SUITE("golden") {
   TEST_CASE("the shipped sample holds the records of a generated GPT-2 step") {
     CollectedStep shipped;
-    const auto info = read_trace(
-        std::string(SPILLWAY_SOURCE_DIR) + "/integration/examples/sample.spwt", {}, shipped);
+    const auto info =
+        read_trace((test::source_dir() / "integration/examples/sample.spwt").string(), {}, shipped);
     CAPTURE(info.status().message());
     REQUIRE(info.ok());
     GenerateOptions options;
