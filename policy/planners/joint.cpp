@@ -65,6 +65,11 @@ class Greedy {
 
  private:
   double cost_ns(const Weights& weights, std::uint32_t gap, const Decision& decision) const;
+  bool keep_inputs_exact(const Lowered& lowered);
+  Codec codec_for(std::uint32_t storage) const {
+    return best_codec(profile_.storages[storage],
+                      request_.allow_lossy && exact_only_[storage] == 0);
+  }
   void find_points();
   std::size_t first_point_after(std::uint32_t op) const;
   double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
@@ -79,6 +84,7 @@ class Greedy {
   const Lowering& lowering_;
   Choices choices_;
   std::vector<std::uint64_t> instant_bytes_;  // per op, of the last lowering
+  std::vector<char> exact_only_;              // per storage: a recompute reads it, no lossy codec
   std::vector<Point> points_;                 // with bytes as estimated since then
   std::vector<std::uint32_t> back_at_;
   double offload_ns_ = 0;  // copies chosen so far
@@ -142,6 +148,28 @@ double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& 
   return 0;
 }
 
+// What a recompute reads must be exact. Storages that the program reads so take exact codecs from
+// now on; true when a choice had to change.
+bool Greedy::keep_inputs_exact(const Lowered& lowered) {
+  bool changed = false;
+  for (const Instruction& instruction : lowered.program) {
+    if (instruction.kind != InstructionKind::kRecompute) continue;
+    for (const Use use : profile_.uses_of(profile_.ops[instruction.target])) {
+      const std::uint32_t storage = profile_.storage_of(use).value;
+      if (exact_only_[storage] != 0) continue;
+      exact_only_[storage] = 1;
+      for (std::uint32_t g = gaps_.of_storage[storage]; g < gaps_.of_storage[storage + 1]; ++g) {
+        if (is_lossless(choices_[g].codec)) continue;
+        choices_[g].codec = codec_for(storage);
+        if (choices_[g].codec == Codec::kNone && choices_[g].action == Action::kCompress)
+          choices_[g].action = Action::kKeep;
+        changed = true;
+      }
+    }
+  }
+  return changed;
+}
+
 // The ops that matter: of every stretch of the step the op that exceeds the budget most, weighted
 // by the time for which the stretch exceeds it. Exact for short steps, a sample for long ones; each
 // round lowers again and sees every op.
@@ -202,11 +230,14 @@ double Greedy::score(const Weights& weights, std::uint32_t g, const Decision& th
 
 Choices Greedy::solve(const Weights& weights, Choices start) {
   choices_ = std::move(start);
+  exact_only_.assign(profile_.storages.size(), 0);
   constexpr int kRounds = 24;
   std::uint64_t best_bytes = UINT64_MAX;
   Choices best = choices_;
   for (int round = 0; round < kRounds; ++round) {
     Lowered lowered = lowering_.just_in_time(choices_);
+    while (request_.allow_lossy && keep_inputs_exact(lowered))
+      lowered = lowering_.just_in_time(choices_);
     const std::uint64_t need_bytes = lowered.min_budget_bytes();
     if (need_bytes < best_bytes) {
       best_bytes = need_bytes;
@@ -230,9 +261,8 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
     };
     for (std::uint32_t g = 0; g < gaps_.gaps.size(); ++g) {
       const Gap& gap = gaps_.gaps[g];
-      const Codec codec = weights.compress || weights.code_offloads
-                              ? best_codec(profile_.storages[gap.storage], request_.allow_lossy)
-                              : Codec::kNone;
+      const Codec codec =
+          weights.compress || weights.code_offloads ? codec_for(gap.storage) : Codec::kNone;
       if (weights.compress && codec != Codec::kNone && gap.returns)
         offer(g, {Action::kCompress, codec});
       if (weights.offload)
