@@ -103,9 +103,17 @@ class PageBuilder {
  private:
   std::string op_name(std::uint32_t op) const {
     if (op >= profile_.ops.size()) return {};
-    const std::string_view name = profile_.text(profile_.ops[op].name);
-    if (!name.empty()) return std::string(name);
-    return std::string(name_of(profile_.ops[op].tag.kind)) + " op " + std::to_string(op);
+    const Op& it = profile_.ops[op];
+    if (const std::string_view name = profile_.text(it.name); !name.empty())
+      return std::string(name);
+    // An op made up from an allocation goes by what it allocates.
+    for (const Use use : profile_.uses_of(it)) {
+      const std::string_view made =
+          profile_.text(profile_.storages[profile_.storage_of(use).index()].name);
+      if (use.creates() && !made.empty()) return std::string(made);
+    }
+    return (it.tag.kind == OpKind::kUnknown ? "op " : std::string(name_of(it.tag.kind)) + " op ") +
+           std::to_string(op);
   }
 
   std::string storage_name(std::size_t s) const {

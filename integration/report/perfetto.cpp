@@ -331,8 +331,13 @@ class PerfettoTrace {
     return name.empty() ? "tensor " + std::to_string(s) : std::string(name);
   }
   std::string op_name(std::uint32_t op) const {
-    const std::string_view name = profile_.text(profile_.ops[op].name);
-    return name.empty() ? std::string(name_of(profile_.ops[op].tag.kind)) : std::string(name);
+    const Op& it = profile_.ops[op];
+    if (const std::string_view name = profile_.text(it.name); !name.empty())
+      return std::string(name);
+    // An op made up from an allocation goes by what it allocates.
+    for (const Use use : profile_.uses_of(it))
+      if (use.creates()) return storage_name(profile_.storage_of(use).value);
+    return std::string(name_of(it.tag.kind));
   }
 
   void compute() {

@@ -293,14 +293,16 @@ std::string render_summary(const RunContext& context, const PolicyResult& result
   const SimResult& sim = result.sim;
   const std::string policy = shorten(clean_text(result.policy), 24);
   std::string out = shorten(clean_text(context.trace), kWidth, true) + "\n";
-  out += shorten(join_words({clean_text(profile.model),
-                             "step " + std::to_string(profile.step_number) + " (of " +
-                                 std::to_string(profile.step_count) + ")",
-                             std::to_string(profile.ops.size()) + " ops",
-                             std::to_string(profile.storages.size()) + " tensors"},
-                            ", "),
-                 kWidth) +
-         "\n\n";
+  out +=
+      shorten(join_words({clean_text(profile.model),
+                          profile.step_count > 1 ? "step " + std::to_string(profile.step_number) +
+                                                       " of " + std::to_string(profile.step_count)
+                                                 : std::string(),
+                          std::to_string(profile.ops.size()) + " ops",
+                          std::to_string(profile.storages.size()) + " tensors"},
+                         ", "),
+              kWidth) +
+      "\n\n";
 
   const auto row = [&out](const char* head, const std::string& figure, const std::string& words) {
     out += shorten("  " + padded(head, 13, true) + padded(figure, 10, false) +

@@ -216,7 +216,8 @@ function startMemory() {
   const peakText = report.axis.plan
     ? `Highest at ${axisTime(report.peak.at_ns, axisEnd)} with ${formatBytes(report.peak.bytes)}${text(report.peak.op) ? `, while ${text(report.peak.op)} runs` : ""}.`
     : "Shown is the step under keep-all, because no plan fits the budget.";
-  byId("memory-lead").textContent = peakText + (report.memory.reduced ? " The trace has more instants than are drawn; every maximum is kept." : "");
+  byId("memory-lead").textContent = peakText;
+  if (report.memory.reduced) byId("plot-keys").append(" The trace has more instants than are drawn; every maximum is kept.");
   byId("memory-chart").setAttribute("aria-label", `Device memory over time. ${peakText}`);
   byId("by-kind").addEventListener("click", () => setStackBy("kind"));
   byId("by-place").addEventListener("click", () => setStackBy("place"));

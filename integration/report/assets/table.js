@@ -10,7 +10,7 @@ const MOVABLE = tensors.kind_names.indexOf("activation");
 const isKept = (i) => tensors.action[i] === 0;
 
 // value() is what sorting compares (null last); shown() what the cell says.
-const COLUMNS = [
+const ALL_COLUMNS = [
   { key: "name", head: "Name", value: (i) => text(tensors.name[i]), cell: "name" },
   { key: "kind", head: "Kind", value: (i) => tensors.kind_names[tensors.kind[i]], mark: (i) => kindColorName(tensors.kind_names[tensors.kind[i]]) },
   { key: "layer", head: "Layer", value: (i) => (tensors.layer[i] < 0 ? null : tensors.layer[i]), shown: (i) => layerText(tensors.layer[i]), cell: "num" },
@@ -25,6 +25,10 @@ const COLUMNS = [
   { key: "host", head: "On host", value: (i) => (tensors.host[i] > 0 ? tick(tensors.host[i]) : null), shown: (i) => (tensors.host[i] > 0 ? formatTime(tick(tensors.host[i])) : ""), cell: "num", down: true },
   { key: "line", head: "Source line", value: (i) => text(tensors.line[i]) || null, cell: "code" },
 ];
+
+// Columns that no tensor has a value for are left out.
+const COLUMNS = ALL_COLUMNS.filter((column) =>
+  tensors.name.length === 0 || tensors.name.some((_, i) => (column.shown ? column.shown(i) : column.value(i) ?? "") !== ""));
 
 const table = {
   order: [], sortKey: "bytes", descending: true, filter: "", action: -1, kind: -1, selected: -1,

@@ -17,11 +17,13 @@ function setView(begin, end) {
 function setHover(time) {
   if (view.hover === time) return;
   view.hover = time;
-  redrawPlots();
+  redrawPlots(false);
 }
 
 let frameAsked = false;
-function redrawPlots() {
+/** Draws in the next frame; without `changed` only crosshair and selection are new. */
+function redrawPlots(changed = true) {
+  if (changed) for (const plot of view.plots) plot.stale = true;
   if (frameAsked) return;
   frameAsked = true;
   requestAnimationFrame(() => {
@@ -58,6 +60,8 @@ class TimePlot {
     this.paint = paint;
     this.describe = describe;
     this.drag = null;
+    this.stale = true;
+    this.picture = document.createElement("canvas");  // what paint() made, without the crosshair
     view.plots.push(this);
     this.listen();
     new ResizeObserver(() => redrawPlots()).observe(this.canvas.parentElement);
@@ -73,21 +77,30 @@ class TimePlot {
     if (width <= 0) return;
     const height = this.heightOf(width);
     const ratio = window.devicePixelRatio || 1;
-    this.width = width;
-    this.height = height;
-    this.left = width < 560 ? 66 : 76;
-    this.right = 10;
-    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(height * ratio);
+    const size = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      for (const canvas of [this.canvas, this.picture]) [canvas.width, canvas.height] = size;
       this.canvas.style.height = `${height}px`;
+      this.stale = true;
     }
-    const g = this.g = this.canvas.getContext("2d");
+    if (this.stale) {
+      this.stale = false;
+      this.width = width;
+      this.height = height;
+      this.left = width < 560 ? 66 : 76;
+      this.right = 10;
+      const g = this.g = this.picture.getContext("2d");
+      g.setTransform(ratio, 0, 0, ratio, 0, 0);
+      g.clearRect(0, 0, width, height);
+      g.font = `12px ${color("sans")}`;
+      g.lineWidth = 1;
+      this.paint(this);
+    }
+    const g = this.canvas.getContext("2d");
+    g.setTransform(1, 0, 0, 1, 0, 0);
+    g.clearRect(0, 0, ...size);
+    g.drawImage(this.picture, 0, 0);
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
-    g.clearRect(0, 0, width, height);
-    g.font = `12px ${color("sans")}`;
-    g.lineWidth = 1;
-    this.paint(this);
     if (view.hover !== null && view.hover >= view.begin && view.hover <= view.end) {
       const x = Math.round(this.x(view.hover)) + 0.5;
       g.strokeStyle = color("ink-3");
@@ -160,7 +173,7 @@ class TimePlot {
       if (this.drag) {
         this.drag.to = at(event);
         this.drag.moved = this.drag.moved || Math.abs(this.drag.to - this.drag.from) > 4;
-        redrawPlots();
+        redrawPlots(false);
       }
       this.showAt(event.clientX, event.clientY);
     });
@@ -169,6 +182,7 @@ class TimePlot {
       this.drag = null;
       if (drag && drag.moved) setView(this.time(Math.min(drag.from, drag.to)), this.time(Math.max(drag.from, drag.to)));
       else this.showAt(event.clientX, event.clientY);
+      redrawPlots(false);
     });
     canvas.addEventListener("pointercancel", () => this.leave());
     canvas.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.leave(); });
