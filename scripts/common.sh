@@ -94,11 +94,15 @@ configure() {
   mv "$dir.configure.log" "$dir/configure.log"
 }
 
-# build_target FOLDER TARGET...: quiet when there is nothing to do.
+# build_target FOLDER TARGET...: says nothing when there is nothing to compile.
 build_target() {
-  local dir=$1
+  local dir=$1 quiet=()
   shift
-  cmake --build "$dir" --target "$@" || fail "building $dir failed"
+  # The dry run always counts core/version.cpp, which is written anew only when the revision changed.
+  if ! ninja -C "$dir" -n "$@" | grep -v /core/version.cpp | grep -E 'Building|Re-running' >/dev/null; then
+    quiet=(-- --quiet)
+  fi
+  cmake --build "$dir" --target "$@" "${quiet[@]}" || fail "building $dir failed"
 }
 
 # run_ctest FOLDER [ctest option...]: the last lines are ctest's own summary.
