@@ -245,12 +245,13 @@ class Judge {
         return;
       case InstructionKind::kCompress: {
         if (!content.on_device || content.encoded) return illegal("is compressed but not resident");
-        if (!codec_applies(instruction.codec, info.tag, true))
-          return illegal("takes no such codec");
         if (!is_lossless(instruction.codec) &&
             (!options_.allow_lossy || info.tag.has(kExactRequired)))
-          breaks(Law::kLossyIntoExact,
-                 name(storage) + " is compressed by " + std::string(name_of(instruction.codec)));
+          return breaks(
+              Law::kLossyIntoExact,
+              name(storage) + " is compressed by " + std::string(name_of(instruction.codec)));
+        if (!codec_applies(instruction.codec, info.tag, true))
+          return illegal("takes no such codec");
         wait_for(storage);
         const std::uint64_t payload = payload_bytes(instruction.codec, info.tag.dtype, info.bytes);
         const std::size_t payload_holding = hold(payload, storage);
@@ -422,6 +423,7 @@ Verdict validate(const Profile& profile,
 
 Verdict validate_timeline(const Profile& profile,
                           const DeviceModel& device,
+                          const Plan& plan,
                           const Timeline& timeline) {
   Verdict verdict;
   std::array<std::int64_t, 3> lane_free_ns = {0, 0, 0};
@@ -451,11 +453,11 @@ Verdict validate_timeline(const Profile& profile,
       continue;
     }
     const Storage& storage = profile.storages[slice.target];
+    const Codec codec =
+        slice.target < plan.decisions.size() ? plan.decisions[slice.target].codec : Codec::kNone;
     std::uint64_t least_bytes = storage.bytes;
-    for (int c = 1; c < kCodecCount; ++c)
-      if (codec_applies(static_cast<Codec>(c), storage.tag, true))
-        least_bytes = std::min(
-            least_bytes, payload_bytes(static_cast<Codec>(c), storage.tag.dtype, storage.bytes));
+    if (codec != Codec::kNone)
+      least_bytes = std::min(least_bytes, payload_bytes(codec, storage.tag.dtype, storage.bytes));
     const double gbps = slice.lane == Lane::kOffloadCopy ? device.d2h_gbps : device.h2d_gbps;
     if (static_cast<double>(slice.end_ns - slice.begin_ns) * gbps <
         static_cast<double>(least_bytes) * 0.999999)

@@ -64,6 +64,7 @@ Verdict validate(const Profile& profile,
 /// `instruction` of a violation is an index into Timeline::slices.
 Verdict validate_timeline(const Profile& profile,
                           const DeviceModel& device,
+                          const Plan& plan,
                           const Timeline& timeline);
 
 }  // namespace spillway

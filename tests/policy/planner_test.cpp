@@ -46,7 +46,7 @@ void check_plan(const Profile& profile,
   CHECK(verdict.peak_bytes == sim.value().peak_bytes);
   CHECK(verdict.step_ns == sim.value().step_ns);
   if (budget_bytes != 0) CHECK(sim.value().peak_bytes <= budget_bytes);
-  const Verdict times = validate_timeline(profile, device, *sim.value().timeline);
+  const Verdict times = validate_timeline(profile, device, plan, *sim.value().timeline);
   if (!times.ok())
     FAIL_CHECK(std::string(name_of(times.violations[0].law)) << ": " << times.violations[0].text);
 }
