@@ -10,7 +10,7 @@ function(spillway_version_source variable)
     COMMAND "${CMAKE_COMMAND}" "-DSOURCE_DIR=${spillway_SOURCE_DIR}" "-DVERSION=${spillway_VERSION}"
             "-DOUTPUT=${source}" -P "${script}"
     BYPRODUCTS "${source}"
-    COMMENT ""
+    COMMENT "Asking git for the revision"
     VERBATIM)
   set(${variable} "${source}" PARENT_SCOPE)
 endfunction()

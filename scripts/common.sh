@@ -94,15 +94,11 @@ configure() {
   mv "$dir.configure.log" "$dir/configure.log"
 }
 
-# build_target FOLDER TARGET...: says nothing when there is nothing to compile.
+# build_target FOLDER TARGET...
 build_target() {
-  local dir=$1 quiet=()
+  local dir=$1
   shift
-  # The dry run always counts core/version.cpp, which is written anew only when the revision changed.
-  if ! ninja -C "$dir" -n "$@" | grep -v /core/version.cpp | grep -E 'Building|Re-running' >/dev/null; then
-    quiet=(-- --quiet)
-  fi
-  cmake --build "$dir" --target "$@" "${quiet[@]}" || fail "building $dir failed"
+  cmake --build "$dir" --target "$@" || fail "building $dir failed"
 }
 
 # run_ctest FOLDER [ctest option...]: the last lines are ctest's own summary.
