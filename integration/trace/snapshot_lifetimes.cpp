@@ -52,7 +52,7 @@ class Lifetimes {
     const auto [place, fresh] = live_.try_emplace(event.address, Live{event.storage, false});
     if (!fresh) {
       // Its free fell out of the history.
-      model_.replaced.emplace_back(index, place->second.storage);
+      model_.replaced.push_back({index, place->second.storage, place->second.requested});
       place->second = Live{event.storage, false};
     }
     seen_.insert(event.address);
@@ -96,10 +96,11 @@ class Lifetimes {
     const bool whole = event.action == SnapshotAction::kFree;
     if (place == live_.end()) {
       event.storage = before_history(index, event, !whole);
+      event.request_missing = whole;
       return;
     }
     event.storage = place->second.storage;
-    event.request_missing = !whole && !place->second.requested;
+    event.request_missing = !place->second.requested;
     live_.erase(place);
   }
 

@@ -49,7 +49,7 @@ struct SnapshotEvent {
   SnapshotAction action = SnapshotAction::kOther;
   Phase phase = Phase::kUnknown;
   bool begins_step = false;
-  bool request_missing = false;  // kFreeCompleted of a storage whose request is not in the trace
+  bool request_missing = false;  // kFreeCompleted, kFree: nothing before requested this free
 };
 
 struct SnapshotBlock {
@@ -86,6 +86,13 @@ struct SnapshotPreexisting {
   bool pending_free = false;        // its free was requested before the first event
 };
 
+/// An allocation takes an address whose last storage was not seen to be freed.
+struct SnapshotReplaced {
+  std::uint32_t event = 0;
+  SnapshotStorage storage;
+  bool requested = false;
+};
+
 struct SnapshotModel {
   std::uint16_t device = 0;
   std::vector<SnapshotEvent> events;
@@ -97,8 +104,7 @@ struct SnapshotModel {
 
   std::vector<SnapshotPreexisting> preexisting;
   std::vector<SnapshotSegment> preexisting_segments;
-  std::vector<std::pair<std::uint32_t, SnapshotStorage>>
-      replaced;  // event, storage it silently replaces
+  std::vector<SnapshotReplaced> replaced;  // in the order of events
   std::uint32_t alloc_count = 0;
   std::vector<std::string> notes;
 };

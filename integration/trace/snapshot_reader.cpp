@@ -148,11 +148,13 @@ class SnapshotEmitter {
     change_phase(event.phase);
     change_metadata(event.metadata);
     for (;
-         next_replaced_ < model_.replaced.size() && model_.replaced[next_replaced_].first == index;
+         next_replaced_ < model_.replaced.size() && model_.replaced[next_replaced_].event == index;
          ++next_replaced_) {
-      const std::uint64_t old = id_of(model_.replaced[next_replaced_].second);
-      out_.record(RecordKind::kFreeRequested, old, 0, event.stream, kRecordInferred);
-      out_.record(RecordKind::kFreeCompleted, old, 0, event.stream, kRecordInferred);
+      const SnapshotReplaced& old = model_.replaced[next_replaced_];
+      if (!old.requested)
+        out_.record(
+            RecordKind::kFreeRequested, id_of(old.storage), 0, event.stream, kRecordInferred);
+      out_.record(RecordKind::kFreeCompleted, id_of(old.storage), 0, event.stream, kRecordInferred);
     }
     switch (event.action) {
       case SnapshotAction::kAlloc:
@@ -162,10 +164,8 @@ class SnapshotEmitter {
         if (event.storage.valid()) out_.free_requested(id_of(event.storage), event.stream);
         break;
       case SnapshotAction::kFreeCompleted:
-        complete(event);
-        break;
       case SnapshotAction::kFree:
-        if (event.storage.valid()) out_.free(id_of(event.storage), event.stream);
+        complete(event);
         break;
       case SnapshotAction::kMap:
         out_.record(RecordKind::kMap, event.address, event.bytes, event.stream);
@@ -197,8 +197,11 @@ class SnapshotEmitter {
   void complete(const SnapshotEvent& event) {
     if (!event.storage.valid()) return;
     const std::uint64_t id = id_of(event.storage);
-    if (event.request_missing)
-      out_.record(RecordKind::kFreeRequested, id, 0, event.stream, kRecordInferred);
+    if (event.request_missing) {
+      const auto flags =
+          static_cast<std::uint8_t>(event.action == SnapshotAction::kFree ? 0 : kRecordInferred);
+      out_.record(RecordKind::kFreeRequested, id, 0, event.stream, flags);
+    }
     out_.free_completed(id, event.stream);
   }
 

@@ -109,13 +109,16 @@ TEST_CASE("COPY_FROM lets go of the old tensor, also when both names are the sam
   CHECK(read(base + line("COPY_FROM", R"("DST":"a","SRC":"a")")).live_bytes == 31);
 }
 
-TEST_CASE("backward begins at its annotation or at the first op that is named so") {
+TEST_CASE(
+    "backward begins at its annotation or at the first op of two arguments that is named so") {
   const KeepAllJudge named =
       read(std::string(kStart) + constant("w", "1") + call("relu", "w", "a", "1") +
-           call("threshold_backward", "a", "b", "1") + call("add", "b", "c", "1"));
+           call("max_pool2d_backward", "a", "p", "1") +
+           call("threshold_backward", "p\",\"a", "b", "1") + call("add", "b", "c", "1"));
   CHECK(named.ops[1].tag.phase == Phase::kForward);
-  CHECK(named.ops[2].tag.phase == Phase::kBackward);
+  CHECK(named.ops[2].tag.phase == Phase::kForward);
   CHECK(named.ops[3].tag.phase == Phase::kBackward);
+  CHECK(named.ops[4].tag.phase == Phase::kBackward);
   const KeepAllJudge annotated =
       read(std::string(kStart) + constant("w", "1") +
            line("ANNOTATE", R"("ANNOTATION":"BACKWARD")") + call("ones_like", "w", "a", "1"));

@@ -226,6 +226,26 @@ TEST_CASE("state before the first event is rebuilt from frees and from the final
   }
 }
 
+TEST_CASE("frees that overlap oddly are requested once and completed once") {
+  Builder b;
+  b.alloc(8192, 100, model_stack(1));
+  b.add("free_requested", 8192, 100);
+  b.alloc(8192, 200, model_stack(1));  // the completion of the first is missing
+  b.add("free_requested", 8192, 200);
+  b.add("free", 8192, 200);
+  b.add("free", 8192, 200);  // once more: no such storage
+  b.add("free", 16384, 300);
+  b.alloc(24576, 400, model_stack(1));
+  b.alloc(24576, 500, model_stack(1));
+  LifetimeJudge judge;
+  const TraceInfo info = read(test::pickle_of(b.snapshot()), judge);
+  CHECK(judge.violations == 0);
+  CHECK(judge.counts[RecordKind::kFreeRequested] == 4);
+  CHECK(judge.counts[RecordKind::kFreeCompleted] == 4);
+  CHECK(judge.live_bytes == 500);
+  CHECK(info.notes.size() == 3);
+}
+
 TEST_CASE("phases, steps and kinds follow from stacks and annotations") {
   Builder b;
   for (int step = 0; step < 2; ++step) {
