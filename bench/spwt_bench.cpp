@@ -8,14 +8,39 @@
 #include "integration/trace/emitter.hpp"
 #include "integration/trace/reader.hpp"
 #include "integration/trace/spwt_writer.hpp"
+#include "policy/profile_builder.hpp"
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <malloc.h>
+#include <new>
 #include <string>
 #include <vector>
+
+namespace {
+
+// All of the program's heap goes through the operators below. One thread.
+std::size_t heap_bytes = 0;
+std::size_t heap_peak_bytes = 0;
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  void* place = std::malloc(bytes == 0 ? 1 : bytes);
+  if (place == nullptr) throw std::bad_alloc();
+  heap_bytes += malloc_usable_size(place);
+  heap_peak_bytes = std::max(heap_peak_bytes, heap_bytes);
+  return place;
+}
+void operator delete(void* place) noexcept {
+  heap_bytes -= malloc_usable_size(place);
+  std::free(place);
+}
+void operator delete(void* place, std::size_t) noexcept { operator delete(place); }
 
 namespace {
 
@@ -146,6 +171,27 @@ void decode_to_counting_sink(benchmark::State& state) {
   count_records(state, sample);
 }
 BENCHMARK(decode_to_counting_sink)->ArgName("zstd")->Arg(0)->Arg(3)->Unit(benchmark::kMillisecond);
+
+/// From packed bytes to a profile, as `replay` does it.
+void decode_to_profile(benchmark::State& state) {
+  const Sample& sample = sample_of(3);
+  std::size_t peak_bytes = 0;
+  for (auto _ : state) {
+    const std::size_t before_bytes = heap_bytes;
+    heap_peak_bytes = heap_bytes;
+    ProfileBuilder builder;
+    const auto source = memory_source(sample.bytes);
+    const auto info = read_trace(*source, {}, builder);
+    const auto profile = builder.finish();
+    if (!info.ok()) state.SkipWithError(info.status().message().c_str());
+    if (!profile.ok()) state.SkipWithError(profile.status().message().c_str());
+    peak_bytes = std::max(peak_bytes, heap_peak_bytes - before_bytes);
+  }
+  count_records(state, sample);
+  state.counters["peak B/event"] =
+      static_cast<double>(peak_bytes) / static_cast<double>(sample.record_count);
+}
+BENCHMARK(decode_to_profile)->Unit(benchmark::kMillisecond);
 
 /// Making up the trace is part of it; `emit_only` says how much.
 void encode(benchmark::State& state) {
