@@ -7,8 +7,11 @@
 #include "integration/trace/byte_source.hpp"
 #include "integration/trace/emitter.hpp"
 #include "integration/trace/reader.hpp"
+#include "integration/trace/spwt_live_writer.hpp"
 #include "integration/trace/spwt_writer.hpp"
+#include "policy/planner.hpp"
 #include "policy/profile_builder.hpp"
+#include "policy/simulator.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -16,9 +19,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <malloc.h>
 #include <new>
 #include <string>
+#include <unistd.h>
+#include <variant>
 #include <vector>
 
 namespace {
@@ -192,6 +198,56 @@ void decode_to_profile(benchmark::State& state) {
       static_cast<double>(peak_bytes) / static_cast<double>(sample.record_count);
 }
 BENCHMARK(decode_to_profile)->Unit(benchmark::kMillisecond);
+
+/// From packed bytes to a simulated step: the profile, keep-all's plan of its chosen step, and the
+/// step run.
+void decode_to_simulation(benchmark::State& state) {
+  const Sample& sample = sample_of(3);
+  PlanRequest request;
+  const auto planner = find_planner("keep-all", &request);
+  if (!planner.ok()) return state.SkipWithError(planner.status().message().c_str());
+  const DeviceModel device;  // keep-all copies nothing
+  for (auto _ : state) {
+    ProfileBuilder builder;
+    const auto source = memory_source(sample.bytes);
+    const auto info = read_trace(*source, {}, builder);
+    const auto profile = builder.finish();
+    if (!info.ok() || !profile.ok()) return state.SkipWithError("the trace has no profile");
+    const ProfileSummary summary = summarize(profile.value());
+    const PlanOutcome outcome = planner.value()->plan(profile.value(), summary, device, request);
+    const Plan* plan = std::get_if<Plan>(&outcome);
+    if (plan == nullptr) return state.SkipWithError("keep-all has no plan");
+    const auto result = simulate(profile.value(), device, *plan, {});
+    if (!result.ok()) return state.SkipWithError(result.status().message().c_str());
+    benchmark::DoNotOptimize(result.value().peak_bytes);
+  }
+  count_records(state, sample);
+}
+BENCHMARK(decode_to_simulation)->Unit(benchmark::kMillisecond);
+
+/// One thread into a memory-mapped log in the folder for temporary files.
+void live_append(benchmark::State& state) {
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("spwt_bench-" + std::to_string(::getpid()) + ".live"))
+                               .string();
+  constexpr std::uint64_t kRecords = 1'000'000;
+  for (auto _ : state) {
+    auto log = LiveLog::create(path);
+    if (!log.ok()) return state.SkipWithError(log.status().message().c_str());
+    const auto writer = log.value()->writer(0);
+    Record record;
+    record.kind = RecordKind::kAlloc;
+    for (std::uint64_t i = 0; i < kRecords; ++i) {
+      record.time_ns = record.id = i;
+      writer->append(record);
+    }
+    if (log.value()->dropped_count() != 0) state.SkipWithError("the log was full");
+  }
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kRecords));
+}
+BENCHMARK(live_append)->Unit(benchmark::kMillisecond);
 
 /// Making up the trace is part of it; `emit_only` says how much.
 void encode(benchmark::State& state) {

@@ -15,7 +15,8 @@
 namespace spillway {
 
 struct ReadOptions {
-  /// Which device of a multi-device file; -1 takes the one with the most events.
+  /// Which device of a multi-device file; -1 takes the one with the most events. spillway's own
+  /// formats pass on all devices then, and note it.
   int device = -1;
   /// Damaged or cut .spwt files: read what is intact and note what was lost, instead of failing.
   bool recover = false;
