@@ -234,6 +234,10 @@ class PageBuilder {
     std::map<std::string, std::uint64_t> sources;
     std::vector<std::uint32_t> held;
     std::unordered_map<std::uint32_t, std::string> line_of_stack;
+    const bool stacks =
+        std::any_of(profile_.storages.begin(), profile_.storages.end(), [](const Storage& storage) {
+          return storage.stack.valid() && storage.stack.value != 0;
+        });
     for (std::uint32_t s = 0; s < instant.storage_bytes.size(); ++s) {
       const std::uint64_t bytes = instant.storage_bytes[s];
       if (bytes == 0) continue;
@@ -244,7 +248,10 @@ class PageBuilder {
                                            : "layer " + std::to_string(storage.tag.layer)] += bytes;
       const auto [entry, fresh] = line_of_stack.try_emplace(storage.stack.value);
       if (fresh) entry->second = std::string(source_line(profile_, storage.stack));
-      sources[entry->second.empty() ? "no stack recorded" : entry->second] += bytes;
+      // Without a stack the op that made it says the most.
+      const std::string maker =
+          storage.created_by.valid() ? op_name(storage.created_by.value) : "alive before the step";
+      sources[entry->second.empty() ? maker : entry->second] += bytes;
     }
     if (instant.workspace_bytes > 0) {
       kinds["workspace"] += instant.workspace_bytes;
@@ -284,6 +291,7 @@ class PageBuilder {
                 {"bytes", instant.bytes + scratch},
                 {"op", strings_.add(op_name(op))},
                 {"count", held.size()},
+                {"stacks", stacks},
                 {"kinds", ranked(kinds, 12)},
                 {"layers", ranked(layers, 8)},
                 {"lines", ranked(sources, 10)},

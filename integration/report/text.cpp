@@ -99,17 +99,19 @@ std::string padded(const std::string& text, std::size_t width, bool left) {
   return left ? text + space : space + text;
 }
 
-std::string needs_text(const PolicyResult& result) {
+/// Why there is no row of figures, in at most `columns`: as many holders as fit whole.
+std::string needs_text(const PolicyResult& result, std::size_t columns) {
   if (result.min_budget_bytes == 0) return result.gave_up ? "gave up: no plan found" : "no plan";
   const std::string bytes = format_bytes(result.min_budget_bytes);
   if (result.gave_up) return "gave up: the best plan found needs " + bytes;
   std::string text = "infeasible, needs " + bytes;
-  std::string who;
+  const char* between = ": ";
   for (const Holder& holder : result.holders) {
-    if (!who.empty()) who += ", ";
-    who += clean_text(holder.what) + " " + format_bytes(holder.bytes);
+    const std::string next = between + clean_text(holder.what) + " " + format_bytes(holder.bytes);
+    if (columns_of(text) + columns_of(next) > columns) break;
+    text += next;
+    between = ", ";
   }
-  if (!who.empty()) text += ": " + who;
   return text;
 }
 
@@ -199,16 +201,16 @@ std::string render_table(const RunContext& context,
                          const std::vector<PolicyResult>& results,
                          bool color) {
   double most_bytes = static_cast<double>(context.summary->keep_all_peak_bytes);
-  double longest_ns = static_cast<double>(context.keep_all_step_ns);
   std::int64_t fastest_ns = -1;
   for (const PolicyResult& result : results) {
     if (!result.feasible) continue;
     most_bytes = std::max(most_bytes, static_cast<double>(result.sim.peak_bytes));
-    longest_ns = std::max(longest_ns, static_cast<double>(result.sim.step_ns));
     if (fastest_ns < 0 || result.sim.step_ns < fastest_ns) fastest_ns = result.sim.step_ns;
   }
   const Scale bytes = scale_for(kByteUnits, most_bytes);
-  const Scale time = scale_for(kTimeUnits, longest_ns);
+  // The unit suits the fastest step, so that it too shows three figures.
+  const Scale time = scale_for(
+      kTimeUnits, static_cast<double>(fastest_ns > 0 ? fastest_ns : context.keep_all_step_ns));
 
   std::vector<Column> columns = {{"policy", ""},
                                  {"peak", bytes.unit.name},
@@ -226,7 +228,7 @@ std::string render_table(const RunContext& context,
     Row row;
     row.cells.push_back(shorten(clean_text(result.policy), 16));
     if (!result.feasible) {
-      row.words = needs_text(result);
+      row.words = needs_text(result, kWidth - 18);
     } else {
       const auto stall_ns =
           static_cast<std::uint64_t>(std::max<std::int64_t>(0, result.sim.total_stall_ns()));

@@ -83,9 +83,9 @@ function drawFigures() {
   const causes = Object.entries(result.stall_ns_by_cause).filter(([, ns]) => ns > 0)
     .map(([cause, ns]) => `${cause.replaceAll("_", " ")} ${formatTime(ns)}`);
   cards.append(
-    stat("Peak", bytesParts(result.peak_bytes), [`keep-all ${formatBytes(keepAllPeak)}`, result.budget_bytes ? `budget ${formatBytes(result.budget_bytes)}` : "no budget"]),
-    stat("Saving", split(formatPercent(saving)), [`${formatBytes(Math.max(0, keepAllPeak - result.peak_bytes))} less than keep-all`]),
-    stat("Step", timeParts(result.step_ns), [`keep-all ${formatTime(result.keep_all_step_ns)}`, result.bound_ns > 0 ? `bound ${formatTime(result.bound_ns)}` : ""]),
+    stat("Peak", bytesParts(result.peak_bytes), [`keep\u2011all ${formatBytes(keepAllPeak)}`, result.budget_bytes ? `budget ${formatBytes(result.budget_bytes)}` : "no budget"]),
+    stat("Saving", split(formatPercent(saving)), [`${formatBytes(Math.max(0, keepAllPeak - result.peak_bytes))} below keep\u2011all`]),
+    stat("Step", timeParts(result.step_ns), [`keep\u2011all ${formatTime(result.keep_all_step_ns)}`, result.bound_ns > 0 ? `bound ${formatTime(result.bound_ns)}` : ""]),
     stat("Overhead", split(formatSigned(result.overhead)), [aboveBound === null ? "" : `${aboveBound.toFixed(1)} points above the bound`]),
     stat("Stalls", timeParts(result.stall_ns), causes.length ? causes : ["the compute stream never waits"]),
     stat("Activations", bytesParts(result.activation_bytes), [`unmovable ${formatBytes(result.unmovable_bytes)}`]));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory over time: device bytes stacked by kind or by residency, the budget, the keep-all curve, and the peak.
 
-const memoryChart = { stackBy: "kind", fit: false };
+// Where state that never moves is most of the peak, the axis starts below the lowest value at once, and says so.
+const memoryChart = { stackBy: "kind", fit: report.extra.persistent_bytes > 0.75 * result.keep_all_peak_bytes };
 
 // Bottom to top: what no plan moves lies below what it does.
 const KIND_ORDER = ["parameter", "optimizer", "gradient", "constant", "other", "unknown", "activation", "workspace"];
@@ -107,6 +108,8 @@ function paintMemory(plot) {
       for (let i = first; i <= last; ++i) base[i] += series.bytes[i];
     }
   }
+  // An outline keeps what is held for less than a pixel in sight.
+  strokeSteps(plot, y, memory.t, memory.total, "ink-2", 0.8, [], false);
   if (report.axis.plan) strokeSteps(plot, y, memory.keepAll.t, memory.keepAll.bytes, "keepall", 1.25, []);
   if (memoryChart.stackBy === "place" && memory.host) strokeSteps(plot, y, memory.t, memory.host, "place-host", 1.75, [5, 3]);
   g.restore();
@@ -135,6 +138,7 @@ function paintMemory(plot) {
     g.stroke();
     g.lineWidth = 1;
   }
+  if (low > 0) label(plot, `axis starts at ${formatBytes(low)}`, plot.left + 6, top + 16, "left", "ink-2");
   g.strokeStyle = color("line");
   g.beginPath();
   g.moveTo(plot.left, bottom + 0.5);
@@ -157,7 +161,7 @@ function label(plot, words, x, y, align, colorName) {
   g.fillText(words, x, y);
 }
 
-function strokeSteps(plot, y, times, bytes, colorName, width, dash) {
+function strokeSteps(plot, y, times, bytes, colorName, width, dash, halo = true) {
   const { g } = plot;
   const [first, last] = visible(times);
   if (last < first) return;
@@ -169,12 +173,14 @@ function strokeSteps(plot, y, times, bytes, colorName, width, dash) {
   }
   g.setLineDash(dash);
   g.lineJoin = "round";
-  // A light edge below keeps the line visible on every fill.
-  g.strokeStyle = color("card");
-  g.globalAlpha = 0.65;
-  g.lineWidth = width + 2;
-  g.stroke();
-  g.globalAlpha = 1;
+  if (halo) {
+    // A light edge below keeps the line visible on every fill.
+    g.strokeStyle = color("card");
+    g.globalAlpha = 0.65;
+    g.lineWidth = width + 2;
+    g.stroke();
+    g.globalAlpha = 1;
+  }
   g.strokeStyle = color(colorName);
   g.lineWidth = width;
   g.stroke();
@@ -223,9 +229,11 @@ function startMemory() {
   byId("by-place").addEventListener("click", () => setStackBy("place"));
   byId("by-place").disabled = !report.axis.plan;
   byId("reset-zoom").addEventListener("click", () => setView(0, axisEnd));
-  byId("fit-axis").addEventListener("click", () => {
+  const fit = byId("fit-axis");
+  fit.setAttribute("aria-pressed", String(memoryChart.fit));
+  fit.addEventListener("click", () => {
     memoryChart.fit = !memoryChart.fit;
-    byId("fit-axis").setAttribute("aria-pressed", String(memoryChart.fit));
+    fit.setAttribute("aria-pressed", String(memoryChart.fit));
     redrawPlots();
   });
   drawMemoryLegend();

@@ -16,11 +16,15 @@ function startPeak() {
   const under = report.axis.plan ? "" : " under keep-all";
   byId("peak-lead").textContent =
     `${formatBytes(peak.bytes)} in ${plural(peak.count, "tensor")} at ${axisTime(peak.at_ns, axisEnd)}${under}${text(peak.op) ? `, while ${text(peak.op)} runs` : ""}.`;
-  byId("peak-panels").append(
+  const panels = [
     rankPanel("By kind", peak.kinds, (entry) => kindColorName(entry[0])),
-    rankPanel("By layer", peak.layers, () => "accent"),
-    rankPanel("By source line", peak.lines, () => "accent", true),
-    rankPanel("Largest tensors", peak.largest, (entry) => kindColorName(entry[2])));
+    rankPanel(peak.stacks ? "By source line" : "By the op that made it", peak.lines, () => "accent", peak.stacks),
+    rankPanel("Largest tensors", peak.largest, (entry) => kindColorName(entry[2]))];
+  const layered = peak.layers.some((entry) => /^layer \d/.test(entry[0]));
+  if (layered) panels.splice(1, 0, rankPanel("By layer", peak.layers, () => "accent"));
+  const box = byId("peak-panels");
+  box.classList.toggle("three", !layered);
+  box.append(...panels);
 }
 
 function startStalls() {

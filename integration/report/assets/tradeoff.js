@@ -22,8 +22,13 @@ function tradeoffPoints() {
     .map((row) => ({ policy: row.policy, peak: row.peak_bytes, step: row.step_ns, budget: result.budget_bytes, look: look.get(row.policy), main: true }));
   if (result.feasible && !single.some((point) => point.policy === result.policy))
     single.push({ policy: result.policy, peak: result.peak_bytes, step: result.step_ns, budget: result.budget_bytes, look: look.get(result.policy), main: true });
-  const swept = report.tradeoff.curve.map(([policy, budget, peak, step]) => ({ policy, budget, peak, step, look: look.get(policy), main: false }));
-  return { single, swept };
+  const all = report.tradeoff.curve.map(([policy, budget, peak, step]) => ({ policy, budget, peak, step, look: look.get(policy), main: false }));
+  // A policy with one point elsewhere is the same plan without this budget: hollow, with its name.
+  const isLone = (point) => all.filter((other) => other.policy === point.policy).length === 1;
+  const known = new Set(single.map((point) => point.policy));
+  const elsewhere = all.filter((point) => isLone(point) && !known.has(point.policy)).map((point) => ({ ...point, main: true, hollow: true }));
+  const swept = all.filter((point) => !isLone(point));
+  return { single: [...single, ...elsewhere], swept };
 }
 
 const overheadOf = (step) => (result.keep_all_step_ns > 0 ? step / result.keep_all_step_ns - 1 : 0);
@@ -66,13 +71,19 @@ function drawTradeoff() {
   const guide = (x1_, y1_, x2_, y2_, colorName, words, tx, ty, anchor) => root.append(
     svg("line", { x1: x1_, y1: y1_, x2: x2_, y2: y2_, stroke: `var(--${colorName})`, "stroke-width": 1.5, "stroke-dasharray": colorName === "budget" ? "none" : "4 3" }),
     svg("text", { x: tx, y: ty, "text-anchor": anchor, class: "halo", fill: `var(--${colorName})` }, words));
+  const taken = [];  // boxes that no name may cover
   if (result.budget_bytes >= x0 && result.budget_bytes <= x1) {
     const at = x(result.budget_bytes);
     const flip = at > width - 90;
-    guide(at, edge.top, at, height - edge.bottom, "budget", "budget", at + (flip ? -6 : 6), height - edge.bottom - 8, flip ? "end" : "start");
+    const base = edge.top + 24;
+    guide(at, edge.top, at, height - edge.bottom, "budget", "budget", at + (flip ? -6 : 6), base, flip ? "end" : "start");
+    taken.push({ left: at - 3, right: at + 3, top: 0, bottom: height }, { left: at - 56, right: at + 56, top: base - 12, bottom: base + 4 });
   }
-  if (result.bound_ns > 0 && result.bound_ns >= y0)
-    guide(edge.left, y(result.bound_ns), width - edge.right, y(result.bound_ns), "keepall", "bound", width - edge.right - 4, y(result.bound_ns) - 5, "end");
+  if (result.bound_ns > 0 && result.bound_ns >= y0) {
+    const at = y(result.bound_ns);
+    guide(edge.left, at, width - edge.right, at, "keepall", "bound", edge.left + 5, at + 15, "start");
+    taken.push({ left: 0, right: width, top: at - 2, bottom: at + 2 }, { left: edge.left, right: edge.left + 46, top: at + 2, bottom: at + 18 });
+  }
 
   for (const policy of new Set(swept.map((point) => point.policy))) {
     const line = swept.filter((point) => point.policy === policy).sort((a, b) => a.peak - b.peak);
@@ -80,12 +91,13 @@ function drawTradeoff() {
     for (const point of line) root.append(marker(point, x(point.peak), y(point.step), 3));
   }
   for (const point of single) root.append(marker(point, x(point.peak), y(point.step), point.policy === result.policy ? 7 : 5.5));
-  labelPoints(root, single, x, y, width, edge, height);
+  labelPoints(root, single, taken, x, y, width, edge, height);
   box.replaceChildren(root);
 }
 
 function marker(point, cx, cy, r) {
-  const fill = { fill: `var(--${point.look.color})`, stroke: "var(--card)", "stroke-width": 1.5, class: "dot" };
+  const paint = `var(--${point.look.color})`;
+  const fill = point.hollow ? { fill: "var(--card)", stroke: paint, "stroke-width": 2, class: "dot" } : { fill: paint, stroke: "var(--card)", "stroke-width": 1.5, class: "dot" };
   const shape = point.main ? point.look.shape : "circle";
   let node;
   if (shape === "circle") node = svg("circle", { cx, cy, r, ...fill });
@@ -110,10 +122,8 @@ function marker(point, cx, cy, r) {
 }
 
 /** Names beside their points, where they do not run into another name; the table and the tooltips have all of them. */
-function labelPoints(root, points, x, y, width, edge, height) {
-  const placed = points.map((point) => ({ left: x(point.peak) - 7, right: x(point.peak) + 7, top: y(point.step) - 7, bottom: y(point.step) + 7 }));
-  if (result.budget_bytes) placed.push({ left: x(result.budget_bytes) - 3, right: x(result.budget_bytes) + 3, top: 0, bottom: height });
-  if (result.bound_ns > 0) placed.push({ left: 0, right: width, top: y(result.bound_ns) - 2, bottom: y(result.bound_ns) + 2 });
+function labelPoints(root, points, taken, x, y, width, edge, height) {
+  const placed = [...taken, ...points.map((point) => ({ left: x(point.peak) - 7, right: x(point.peak) + 7, top: y(point.step) - 7, bottom: y(point.step) + 7 }))];
   const sorted = [...points].sort((a, b) => (b.policy === result.policy) - (a.policy === result.policy));
   for (const point of sorted) {
     const w = point.policy.length * 6.6 + 4;
@@ -142,14 +152,17 @@ function startTradeoff() {
     document.querySelector('a[href="#tradeoff"]').hidden = true;
     return;
   }
-  const unfit = rows.filter((row) => !row.feasible);
-  byId("tradeoff-lead").textContent = `${plural(single.length, "policy").replace("policys", "policies")} with a plan` +
-    (unfit.length ? `, ${unfit.length} without` : "") + (swept.length ? "; small dots are the same policy under other budgets." : ".");
+  const fits = rows.filter((row) => row.feasible).length;
+  const hollow = single.filter((point) => point.hollow).length;
+  byId("tradeoff-lead").textContent =
+    `${fits} of ${rows.length} policies have a plan for this budget.` +
+    (hollow ? " Hollow marks show the others where they do fit." : "") +
+    (swept.length ? " Small dots are the same policy under other budgets." : "");
   const look = new Map([...single, ...swept].map((point) => [point.policy, point.look]));
   const node = byId("policy-table");
   node.tHead.append(el("tr", {}, ["Policy", "Peak", "Step", "Overhead"].map((name, i) => el("th", { scope: "col", class: i ? "num" : null }, name))));
   for (const row of rows) {
-    const name = el("td", {}, el("span", { class: "pill" }, look.has(row.policy) && row.feasible ? swatch(look.get(row.policy).color) : swatch("line"), row.policy));
+    const name = el("td", {}, el("span", { class: "pill" }, look.has(row.policy) ? swatch(look.get(row.policy).color) : swatch("line"), row.policy));
     if (row.feasible) {
       node.tBodies[0].append(el("tr", { class: row.policy === result.policy ? "chosen" : null }, name,
         el("td", { class: "num" }, formatBytes(row.peak_bytes)), el("td", { class: "num" }, formatTime(row.step_ns)), el("td", { class: "num" }, formatSigned(overheadOf(row.step_ns)))));
