@@ -63,36 +63,6 @@ std::optional<std::string_view> PickleDocument::as_string(PickleValue value) con
   return strings_.view(*id);
 }
 
-std::size_t PickleDocument::size(PickleValue value) const {
-  if (!value.is_container()) return 0;
-  const Container& box = container(value);
-  return value.kind() == PickleKind::kDict && box.shape == kNoShape ? box.count / 2 : box.count;
-}
-
-PickleValue PickleDocument::item(PickleValue sequence, std::size_t i) const {
-  return items_[container(sequence).start + i];
-}
-
-PickleValue PickleDocument::key(PickleValue dict, std::size_t i) const {
-  const Container& box = container(dict);
-  return box.shape == kNoShape ? items_[box.start + 2 * i]
-                               : shape_keys_[shapes_[box.shape].start + i];
-}
-
-PickleValue PickleDocument::entry(PickleValue dict, std::size_t i) const {
-  const Container& box = container(dict);
-  return items_[box.start + (box.shape == kNoShape ? 2 * i + 1 : i)];
-}
-
-std::optional<PickleValue> PickleDocument::find(PickleValue dict, StringId key_text) const {
-  if (dict.kind() != PickleKind::kDict || !key_text.valid()) return std::nullopt;
-  const std::uint64_t wanted =
-      static_cast<std::uint64_t>(PickleKind::kString) << 60 | key_text.value;
-  for (std::size_t i = size(dict); i-- > 0;)
-    if (key(dict, i).bits == wanted) return entry(dict, i);
-  return std::nullopt;
-}
-
 std::optional<PickleValue> PickleDocument::find(PickleValue dict, std::string_view key_text) const {
   return find(dict, key_id(key_text));
 }

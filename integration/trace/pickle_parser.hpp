@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -62,15 +63,45 @@ class PickleDocument {
   std::string_view text(StringId id) const { return strings_.view(id); }
 
   /// Items of a sequence or entries of a dict; 0 for anything else.
-  std::size_t size(PickleValue value) const;
+  std::size_t size(PickleValue value) const {
+    if (!value.is_container()) return 0;
+    const Container& box = container(value);
+    return value.kind() == PickleKind::kDict && box.shape == kNoShape ? box.count / 2 : box.count;
+  }
+  /// REQUIRES: a sequence.
+  std::span<const PickleValue> items(PickleValue sequence) const {
+    const Container& box = container(sequence);
+    return std::span<const PickleValue>(items_).subspan(box.start, box.count);
+  }
   /// REQUIRES: a sequence; i < size().
-  PickleValue item(PickleValue sequence, std::size_t i) const;
+  PickleValue item(PickleValue sequence, std::size_t i) const {
+    return items_[container(sequence).start + i];
+  }
   /// REQUIRES: a dict; i < size().
-  PickleValue key(PickleValue dict, std::size_t i) const;
-  PickleValue entry(PickleValue dict, std::size_t i) const;
+  PickleValue key(PickleValue dict, std::size_t i) const {
+    const Container& box = container(dict);
+    return box.shape == kNoShape ? items_[box.start + 2 * i]
+                                 : shape_keys_[shapes_[box.shape].start + i];
+  }
+  PickleValue entry(PickleValue dict, std::size_t i) const {
+    const Container& box = container(dict);
+    return items_[box.start + (box.shape == kNoShape ? 2 * i + 1 : i)];
+  }
   /// The entry under a string key (the last one, as Python would keep); nothing when absent or when
   /// `dict` is no dict.
-  std::optional<PickleValue> find(PickleValue dict, StringId key) const;
+  std::optional<PickleValue> find(PickleValue dict, StringId key_text) const {
+    if (dict.kind() != PickleKind::kDict || !key_text.valid()) return std::nullopt;
+    const std::uint64_t wanted =
+        static_cast<std::uint64_t>(PickleKind::kString) << 60 | key_text.value;
+    const Container& box = container(dict);
+    const bool shaped = box.shape != kNoShape;
+    const PickleValue* keys =
+        shaped ? shape_keys_.data() + shapes_[box.shape].start : items_.data() + box.start;
+    const std::size_t stride = shaped ? 1 : 2;
+    for (std::size_t i = shaped ? box.count : box.count / 2; i-- > 0;)
+      if (keys[i * stride].bits == wanted) return items_[box.start + (shaped ? i : 2 * i + 1)];
+    return std::nullopt;
+  }
   std::optional<PickleValue> find(PickleValue dict, std::string_view key) const;
   /// Id of a key for find(); none when the text does not occur.
   StringId key_id(std::string_view text) const { return strings_.find(text); }

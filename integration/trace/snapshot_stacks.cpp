@@ -79,6 +79,7 @@ SnapshotStacks::SnapshotStacks(const PickleDocument& document)
       frame_of_container_(document.container_count(), 0),
       stack_of_container_(document.container_count(), 0),
       frames_(1),
+      frame_flags_(1, 0),
       nodes_(1),
       stacks_(1) {}
 
@@ -147,8 +148,11 @@ SnapshotStacks::Frame SnapshotStacks::describe(PickleValue dict) const {
 
 std::uint32_t SnapshotStacks::frame_of(PickleValue dict) {
   if (dict.kind() != PickleKind::kDict) return 0;
-  std::uint32_t& known = frame_of_container_[document_.container_index(dict)];
-  if (known != 0) return known;
+  const std::uint32_t known = frame_of_container_[document_.container_index(dict)];
+  return known != 0 ? known : new_frame(dict);
+}
+
+std::uint32_t SnapshotStacks::new_frame(PickleValue dict) {
   // Writers without a memo repeat the dict; equal texts have equal ids there too.
   const auto bits_of = [this, dict](StringId key) {
     return document_.find(dict, key).value_or(PickleValue{}).bits;
@@ -157,8 +161,11 @@ std::uint32_t SnapshotStacks::frame_of(PickleValue dict) {
       mix(mix(mix(1, bits_of(filename_key_)), bits_of(line_key_)), bits_of(name_key_));
   const auto [place, fresh] =
       frame_of_content_.try_emplace(content, static_cast<std::uint32_t>(frames_.size()));
-  if (fresh) frames_.push_back(describe(dict));
-  return known = place->second;
+  if (fresh) {
+    frames_.push_back(describe(dict));
+    frame_flags_.push_back(frames_.back().flags);
+  }
+  return frame_of_container_[document_.container_index(dict)] = place->second;
 }
 
 std::uint32_t SnapshotStacks::kept_node(const std::vector<std::uint32_t>& outermost_first) {
@@ -186,7 +193,7 @@ std::uint32_t SnapshotStacks::kept_node(const std::vector<std::uint32_t>& outerm
 /// The innermost frame of the model names the allocation.
 void SnapshotStacks::keep_python(SnapshotStack* stack) {
   for (const std::uint32_t frame : all_) {
-    const std::uint8_t kind = frames_[frame].flags;
+    const std::uint8_t kind = frame_flags_[frame];
     if ((kind & kFramePython) == 0) continue;
     kept_.push_back(frame);
     if (stack->name_frame == 0 && (kind & kFrameLibrary) == 0) stack->name_frame = frame;
@@ -199,7 +206,7 @@ void SnapshotStacks::keep_python(SnapshotStack* stack) {
 void SnapshotStacks::keep_native(SnapshotStack* stack) {
   std::uint32_t last_operator = 0;
   for (const std::uint32_t frame : all_) {
-    const std::uint8_t kind = frames_[frame].flags;
+    const std::uint8_t kind = frame_flags_[frame];
     if ((kind & kFrameOperator) != 0) last_operator = frame;
     if ((kind & kFrameNode) == 0 || kept_.size() >= kNativeFramesKept) continue;
     if (last_operator != 0) kept_.push_back(last_operator);
@@ -221,11 +228,12 @@ std::uint32_t SnapshotStacks::add(PickleValue frames) {
   all_.clear();
   std::uint64_t content = 2;
   std::uint8_t flags = 0;
-  const std::size_t count = document_.size(frames);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t frame = frame_of(document_.item(frames, i));
+  const std::span<const PickleValue> items = document_.items(frames);
+  const std::size_t count = items.size();
+  for (const PickleValue item : items) {
+    const std::uint32_t frame = frame_of(item);
     content = mix(content, frame);
-    flags |= frames_[frame].flags;
+    flags |= frame_flags_[frame];
     all_.push_back(frame);
   }
   if (count == 0) {

@@ -71,6 +71,7 @@ class SnapshotStacks {
   };
 
   std::uint32_t frame_of(PickleValue dict);
+  std::uint32_t new_frame(PickleValue dict);
   Frame describe(PickleValue dict) const;
   static void describe_python(std::string_view file,
                               std::uint64_t line,
@@ -89,6 +90,7 @@ class SnapshotStacks {
   std::unordered_map<std::uint64_t, std::uint32_t> stack_of_content_;
   std::unordered_map<std::uint64_t, std::uint32_t> child_of_;  // parent << 32 | frame -> node
   std::vector<Frame> frames_;
+  std::vector<std::uint8_t> frame_flags_;  // of frames_, close together
   std::vector<Node> nodes_;
   std::vector<SnapshotStack> stacks_;
   std::vector<std::uint32_t> all_, kept_;         // of the stack being added
