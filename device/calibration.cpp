@@ -3,6 +3,7 @@
 // that no number enters unexplained.
 #include "device/calibration.hpp"
 
+#include "core/printable.hpp"
 #include "device/embedded_calib.hpp"
 
 #include <nlohmann/json.hpp>
@@ -67,12 +68,14 @@ class CalibrationParser {
       return bad("expected a JSON object, found " + std::string(root.type_name()));
     SPW_ASSIGN_OR_RETURN(const std::string schema, text_field(root, "schema", ""));
     if (schema != kSchema)
-      return bad("schema: expected " + std::string(kSchema) + ", found \"" + schema + "\"");
+      return bad("schema: expected " + std::string(kSchema) + ", found \"" + printable(schema) +
+                 "\"");
     SPW_ASSIGN_OR_RETURN(out_.name, text_field(root, "name", ""));
     SPW_ASSIGN_OR_RETURN(out_.title, text_field(root, "title", ""));
     SPW_ASSIGN_OR_RETURN(out_.kind, text_field(root, "calibration", ""));
     if (out_.kind != "published" && out_.kind != "measured") {
-      return bad("calibration: expected published or measured, found \"" + out_.kind + "\"");
+      return bad("calibration: expected published or measured, found \"" + printable(out_.kind) +
+                 "\"");
     }
     SPW_RETURN_IF_ERROR(read_aliases(root));
     const auto numbers = root.find("numbers");
@@ -95,6 +98,10 @@ class CalibrationParser {
       return bad(where + key + ": expected a text, found none");
     const auto& text = found->get_ref<const std::string&>();
     if (text.empty()) return bad(where + key + ": expected a text, found an empty one");
+    for (const char c : text) {
+      if (static_cast<unsigned char>(c) < ' ' || c == '\x7f')
+        return bad(where + key + ": expected one line of text, found a control character");
+    }
     return text;
   }
 
@@ -124,8 +131,8 @@ class CalibrationParser {
     SPW_ASSIGN_OR_RETURN(entry.source, text_field(object, "source", key + "."));
     SPW_ASSIGN_OR_RETURN(entry.kind, text_field(object, "kind", key + "."));
     if (entry.kind != "published" && entry.kind != "measured" && entry.kind != "derived") {
-      return bad(key + ".kind: expected published, measured or derived, found \"" + entry.kind +
-                 "\"");
+      return bad(key + ".kind: expected published, measured or derived, found \"" +
+                 printable(entry.kind) + "\"");
     }
     std::string known;
     for (const Unit& unit : units) {
@@ -138,7 +145,8 @@ class CalibrationParser {
       }
       known += (known.empty() ? "" : ", ") + std::string(unit.name);
     }
-    return bad(key + ".unit: expected one of " + known + ", found \"" + entry.unit + "\"");
+    return bad(key + ".unit: expected one of " + known + ", found \"" + printable(entry.unit) +
+               "\"");
   }
 
   template <std::size_t N>
@@ -251,9 +259,7 @@ Result<Calibration> load_calibration(std::string_view name) {
       }
     }
   }
-  if (!best)
-    return Status(Code::kNotFound,
-                  "no GPU \"" + std::string(name.substr(0, 64)) + "\"; known: " + known);
+  if (!best) return Status(Code::kNotFound, "no GPU \"" + printable(name) + "\"; known: " + known);
   return *std::move(best);
 }
 

@@ -2,6 +2,7 @@
 // Checks the options, builds the step's graph in schedule order, and hands it to the writer.
 #include "integration/generator/generator.hpp"
 
+#include "core/printable.hpp"
 #include "integration/generator/forward_model.hpp"
 #include "integration/generator/step_graph.hpp"
 #include "integration/generator/step_writer.hpp"
@@ -41,8 +42,7 @@ Result<DtypeChoice> choose_dtype(std::string_view name) {
   for (const DtypeChoice& choice : kDtypes) {
     if (choice.name == name) return choice;
   }
-  return invalid("dtype: expected bf16, fp16, fp32 or tf32, found \"" +
-                 std::string(name.substr(0, 32)) + "\"");
+  return invalid("dtype: expected bf16, fp16, fp32 or tf32, found \"" + printable(name) + "\"");
 }
 
 bool is_sequence_model(Architecture a) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hugging Face config.json to ModelConfig. The file is outside input: every number is checked, the
 // family decides the defaults.
+#include "core/printable.hpp"
 #include "integration/generator/model_config.hpp"
 
 #include <nlohmann/json.hpp>
@@ -51,7 +52,7 @@ class HfConfigReader {
       return bad(
           "model_type or architectures: expected gpt2, llama, mistral, mixtral, qwen2, bert, t5 or "
           "vit, found \"" +
-          family.substr(0, 64) + "\"");
+          printable(family) + "\"");
     }
     model.name = family + "-config";
     const Status valid = validate(model);
@@ -94,7 +95,7 @@ class HfConfigReader {
     if (!found->is_number_unsigned() || found->get<std::uint64_t>() == 0 ||
         found->get<std::uint64_t>() > kNumberMax) {
       return bad(std::string(key) + ": expected a whole number from 1 to 2^40, found " +
-                 found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 64));
+                 printable(found->dump(-1, ' ', true, Json::error_handler_t::replace)));
     }
     *value = found->get<std::uint64_t>();
     return Status();
@@ -137,7 +138,7 @@ class HfConfigReader {
     if (name == "relu") return MlpKind::kRelu;
     if (name.find("gelu") != std::string::npos || name == "silu" || name == "swish")
       return MlpKind::kGelu;
-    return bad(std::string(key) + ": expected relu, a gelu or silu, found \"" + name.substr(0, 64) +
+    return bad(std::string(key) + ": expected relu, a gelu or silu, found \"" + printable(name) +
                "\"");
   }
 

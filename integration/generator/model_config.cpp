@@ -3,6 +3,8 @@
 // through.
 #include "integration/generator/model_config.hpp"
 
+#include "core/printable.hpp"
+
 #include <cctype>
 
 namespace spillway {
@@ -271,8 +273,7 @@ Result<ModelConfig> model_by_name(std::string_view name) {
     if (squeezed(model.name) == wanted) return std::move(model);
     known += (known.empty() ? "" : ", ") + model.name;
   }
-  return Status(Code::kNotFound,
-                "no model \"" + std::string(name.substr(0, 64)) + "\"; known: " + known);
+  return Status(Code::kNotFound, "no model \"" + printable(name) + "\"; known: " + known);
 }
 
 Status apply_overrides(const ModelOverrides& o, ModelConfig* model) {

@@ -148,6 +148,8 @@ TEST_SUITE("fault") {
     refused("/numbers/h2d/value", "10");
     refused("/numbers/h2d/source", "");
     refused("/numbers/h2d/kind", "guessed");
+    refused("/title", "two\nlines");
+    refused("/numbers/h2d/unit", "\xc3\xa9\n");
     refused("/numbers/h2d", 10);
     refused("/numbers/page/value", 1e9);
     refused("/numbers/fp32/achieved/value", 3);
