@@ -16,7 +16,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::size_t kBufferBytes = 256 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{256} * 1024;
 constexpr mode_t kPermissionBits = 07777;
 
 Status io_error(const std::string& path, std::string_view doing, int error) {

@@ -21,6 +21,8 @@ class SpwtUnpacker {
   SpwtUnpacker();
   SpwtUnpacker(const SpwtUnpacker&) = delete;
   SpwtUnpacker& operator=(const SpwtUnpacker&) = delete;
+  SpwtUnpacker(SpwtUnpacker&&) = delete;
+  SpwtUnpacker& operator=(SpwtUnpacker&&) = delete;
   ~SpwtUnpacker();
 
   /// Checks `payload` against `header` and unpacks it. Returns "" or what is wrong. Then `raw` is

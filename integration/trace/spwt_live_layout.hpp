@@ -36,7 +36,8 @@ inline constexpr std::size_t kLiveCommittedAt = 32;  // chunk header: slots that
 inline constexpr std::uint8_t kLiveStringKind = 0;
 inline constexpr std::uint8_t kLiveStringCut = 1u << 0;  // flags of that slot: the text was longer
 /// Strings beyond this are cut: a log line must not stop the program that writes it.
-inline constexpr std::size_t kLiveStringBytesMax = 32 * 1024;  // half of the smallest chunk
+inline constexpr std::size_t kLiveStringBytesMax =
+    std::size_t{32} * 1024;  // half of the smallest chunk
 
 static_assert(std::endian::native == std::endian::little,
               "slots are records as they lie in memory");

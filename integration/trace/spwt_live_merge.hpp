@@ -33,10 +33,10 @@ class LiveMerger {
   void send_before(std::uint64_t time_ns);
   void send_all();
 
-  std::uint64_t sent_count() const { return sent_count_; }
-  std::uint64_t unknown_count() const { return unknown_count_; }
-  std::uint64_t lost_string_count() const { return lost_string_count_; }
-  std::uint64_t cut_string_count() const { return cut_string_count_; }
+  [[nodiscard]] std::uint64_t sent_count() const { return sent_count_; }
+  [[nodiscard]] std::uint64_t unknown_count() const { return unknown_count_; }
+  [[nodiscard]] std::uint64_t lost_string_count() const { return lost_string_count_; }
+  [[nodiscard]] std::uint64_t cut_string_count() const { return cut_string_count_; }
 
  private:
   struct Chunk {

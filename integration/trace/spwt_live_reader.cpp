@@ -16,7 +16,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::size_t kSkipBytes = 256 * 1024;
+constexpr std::size_t kSkipBytes = std::size_t{256} * 1024;
 constexpr std::size_t kNotesMax = 20;
 /// A thread that is interrupted between taking the time and beginning a chunk comes late by that
 /// much; a few chunks held back put it where it belongs.

@@ -45,12 +45,14 @@ struct LiveLog::Impl {
   Impl() = default;
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
+  Impl(Impl&&) = delete;
+  Impl& operator=(Impl&&) = delete;
   ~Impl() {
     if (header != nullptr) ::munmap(header, kHeaderBytes);
     if (descriptor >= 0) ::close(descriptor);
   }
 
-  std::uint64_t chunk_offset(std::uint64_t index) const {
+  [[nodiscard]] std::uint64_t chunk_offset(std::uint64_t index) const {
     return kHeaderBytes + index * options.chunk_bytes;
   }
 

@@ -39,6 +39,8 @@ class LiveLog {
                                                  const LiveLogOptions& options = {});
   LiveLog(const LiveLog&) = delete;
   LiveLog& operator=(const LiveLog&) = delete;
+  LiveLog(LiveLog&&) = delete;
+  LiveLog& operator=(LiveLog&&) = delete;
   /// close(), when that was not called.
   ~LiveLog();
 
@@ -50,7 +52,7 @@ class LiveLog {
   Status close();
 
   /// Records and strings that found no room.
-  std::uint64_t dropped_count() const;
+  [[nodiscard]] std::uint64_t dropped_count() const;
 
  private:
   friend class LiveLogWriter;
@@ -67,6 +69,8 @@ class LiveLogWriter final : public TraceSink {
  public:
   LiveLogWriter(const LiveLogWriter&) = delete;
   LiveLogWriter& operator=(const LiveLogWriter&) = delete;
+  LiveLogWriter(LiveLogWriter&&) = delete;
+  LiveLogWriter& operator=(LiveLogWriter&&) = delete;
   ~LiveLogWriter() override;
 
   /// Ids are dense from 1 per writer; beyond 32 KiB the text is cut.

@@ -15,7 +15,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::size_t kScanBytes = 64 * 1024;
+constexpr std::size_t kScanBytes = std::size_t{64} * 1024;
 constexpr std::size_t kNotesMax = 20;
 
 std::string check_file_header(std::string_view bytes) {

@@ -159,7 +159,7 @@ SpwtDecodeResult decode_spwt_records(std::string_view payload,
                                      std::uint64_t base_time_ns,
                                      std::uint32_t strings_before,
                                      TraceSink& sink) {
-  static const std::array<std::uint8_t, 256> kind_bits = make_kind_bits();
+  static const std::array<std::uint8_t, 256> kKindBits = make_kind_bits();
   SpwtDecodeResult result;
   SpwtBases bases;
   bases.time_ns = base_time_ns;
@@ -245,7 +245,7 @@ SpwtDecodeResult decode_spwt_records(std::string_view payload,
     bases.previous_id = record.id;
     last = {record.id, record.arg, record.stream, record.device, record.flags};
     ++result.record_count;
-    const std::uint8_t bits = kind_bits[kind];
+    const std::uint8_t bits = kKindBits[kind];
     if (bits == kKnown) {
       sink.record(record);
     } else if (bits == 0) {

@@ -22,7 +22,7 @@ class SpwtRecoverySink final : public TraceSink {
   void string(StringId id, std::string_view text) override;
   void record(const Record& record) override;
 
-  std::uint64_t lost_string_count() const { return lost_string_count_; }
+  [[nodiscard]] std::uint64_t lost_string_count() const { return lost_string_count_; }
 
  private:
   std::uint32_t announce(std::string_view text);

@@ -34,8 +34,8 @@ class LineParser {
     return parse_record();
   }
 
-  const std::string& expected() const { return expected_; }
-  std::size_t at() const { return at_; }
+  [[nodiscard]] const std::string& expected() const { return expected_; }
+  [[nodiscard]] std::size_t at() const { return at_; }
 
  private:
   bool fail(std::size_t at, std::string_view expected) {
@@ -47,7 +47,7 @@ class LineParser {
   void skip_blanks() {
     while (at_ < line_.size() && (line_[at_] == ' ' || line_[at_] == '\t')) ++at_;
   }
-  bool at_end() const { return at_ == line_.size(); }
+  [[nodiscard]] bool at_end() const { return at_ == line_.size(); }
 
   /// The next word; "" at the end. Stands behind it afterwards.
   std::string_view word() {
@@ -98,7 +98,7 @@ class LineParser {
     return true;
   }
 
-  bool room_for_string() const { return strings_.count() < StringId::kNoneValue - 1; }
+  [[nodiscard]] bool room_for_string() const { return strings_.count() < StringId::kNoneValue - 1; }
 
   bool string_ref(std::uint64_t* id) {
     skip_blanks();

@@ -70,10 +70,12 @@ class TextStrings {
  public:
   std::uint32_t announce(std::string_view text);
   /// 0 when no such text was announced.
-  std::uint32_t latest(std::string_view text) const;
+  [[nodiscard]] std::uint32_t latest(std::string_view text) const;
   /// REQUIRES: id <= count().
-  std::string_view view(std::uint32_t id) const { return texts_.view(text_of_[id]); }
-  std::uint32_t count() const { return static_cast<std::uint32_t>(text_of_.size() - 1); }
+  [[nodiscard]] std::string_view view(std::uint32_t id) const { return texts_.view(text_of_[id]); }
+  [[nodiscard]] std::uint32_t count() const {
+    return static_cast<std::uint32_t>(text_of_.size() - 1);
+  }
 
  private:
   StringTable texts_;

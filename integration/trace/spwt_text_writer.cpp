@@ -8,7 +8,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::size_t kBufferBytes = 64 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{64} * 1024;
 
 std::uint64_t field_of(const Record& record, TextField field) {
   switch (field) {

@@ -30,14 +30,15 @@ class SpwtTextWriter final : public TraceSink {
   /// for a string over 4 MiB or out of order, a record of no known kind, or one that names an
   /// unknown string.
   Status finish();
-  const Status& status() const { return status_; }
+  [[nodiscard]] const Status& status() const { return status_; }
 
  private:
   void fail(std::string text);
   void flush();
-  bool names_unknown_string(const Record& record) const;
-  std::vector<std::uint32_t> strings_of(const Record& record, const TextLine& line) const;
-  std::size_t count_inline(const std::vector<std::uint32_t>& named) const;
+  [[nodiscard]] bool names_unknown_string(const Record& record) const;
+  [[nodiscard]] std::vector<std::uint32_t> strings_of(const Record& record,
+                                                      const TextLine& line) const;
+  [[nodiscard]] std::size_t count_inline(const std::vector<std::uint32_t>& named) const;
   void announce_pending(std::size_t keep_count);
   void append_string(std::uint32_t id);
   void append_column(const TextColumn& column, const Record& record, PackedForm packed);

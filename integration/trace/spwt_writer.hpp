@@ -17,7 +17,7 @@ namespace spillway {
 
 struct SpwtWriterOptions {
   /// A chunk is closed once its payload has this many bytes before packing.
-  std::size_t chunk_bytes = 256 * 1024;
+  std::size_t chunk_bytes = std::size_t{256} * 1024;
   /// zstd level of the payloads; 0 leaves them unpacked.
   int zstd_level = 3;
   bool index = true;
@@ -29,6 +29,8 @@ class SpwtWriter final : public TraceSink {
   explicit SpwtWriter(ByteSink& out, const SpwtWriterOptions& options = {});
   SpwtWriter(const SpwtWriter&) = delete;
   SpwtWriter& operator=(const SpwtWriter&) = delete;
+  SpwtWriter(SpwtWriter&&) = delete;
+  SpwtWriter& operator=(SpwtWriter&&) = delete;
   ~SpwtWriter() override;
 
   void string(StringId id, std::string_view text) override;
