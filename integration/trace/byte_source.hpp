@@ -36,7 +36,7 @@ std::unique_ptr<ByteSource> memory_source(std::string_view bytes, std::string na
 /// A window over a ByteSource. After a failed read, every call keeps returning that error.
 class BufferedInput {
  public:
-  explicit BufferedInput(ByteSource& source, std::size_t window_bytes = 256 * 1024);
+  explicit BufferedInput(ByteSource& source, std::size_t window_bytes = std::size_t{256} * 1024);
 
   /// At least `bytes` bytes from the current position if the input still has them, fewer only at
   /// the end of the input. Valid until the next call. REQUIRES: bytes <= 64 MiB.
@@ -48,7 +48,7 @@ class BufferedInput {
   Result<std::string_view> take(std::size_t bytes, std::string_view what);
   /// The next line without its "\n" or "\r\n"; fails on a line over `max_bytes`. REQUIRES: not
   /// at_end().
-  Result<std::string_view> line(std::size_t max_bytes = 16 * 1024 * 1024);
+  Result<std::string_view> line(std::size_t max_bytes = std::size_t{16} * 1024 * 1024);
   Result<bool> at_end();
 
   [[nodiscard]] std::uint64_t offset() const { return offset_; }

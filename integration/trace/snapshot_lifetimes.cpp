@@ -2,6 +2,7 @@
 // Who lives when. A snapshot's history usually begins in the middle of a run: what is freed in it
 // without having been allocated in it, and what is in use at its end without either, was there
 // before.
+#include "core/units.hpp"
 #include "integration/trace/snapshot_model.hpp"
 
 #include <algorithm>
@@ -133,7 +134,7 @@ class Lifetimes {
     note(contradicted_count_, " final blocks were freed in the history and were left out");
     if (held_bytes_ > asked_bytes_)
       model_.notes.push_back("sizes are as asked for; at the end the framework's blocks held " +
-                             std::to_string(held_bytes_ - asked_bytes_) + " bytes more");
+                             format_bytes(held_bytes_ - asked_bytes_) + " more");
   }
 
   SnapshotModel& model_;

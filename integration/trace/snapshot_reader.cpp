@@ -2,6 +2,7 @@
 // PyTorch memory snapshots (torch.cuda.memory._dump_snapshot) as traces. Order is the order of the
 // list, never the time: thousands of events share a microsecond. Phases, layers and kinds are
 // concluded from stacks and marked as inferred.
+#include "core/units.hpp"
 #include "integration/trace/formats.hpp"
 #include "integration/trace/snapshot_model.hpp"
 #include "integration/trace/snapshot_phases.hpp"
@@ -268,9 +269,9 @@ class SnapshotEmitter {
     if (!model_.preexisting.empty())
       info.inferred.push_back(
           "state before the first event: " + std::to_string(model_.preexisting.size()) +
-          " storages, " + std::to_string(preexisting_bytes_) +
-          " bytes, from the final segments and from frees (" + count_of(BufferKind::kParameter) +
-          ", " + count_of(BufferKind::kGradient) + ", " + count_of(BufferKind::kOptimizer) + ", " +
+          " storages, " + format_bytes(preexisting_bytes_) +
+          ", from the final segments and from frees (" + count_of(BufferKind::kParameter) + ", " +
+          count_of(BufferKind::kGradient) + ", " + count_of(BufferKind::kOptimizer) + ", " +
           count_of(BufferKind::kActivation) + ", " + count_of(BufferKind::kOther) + ")");
   }
 
