@@ -228,9 +228,9 @@ void check_order(const Decoded& trace) {
       FAIL("an end without a begin on track " << track.name);
     if (event.type == 1) CHECK_FALSE(event.name.empty());
   }
-  for (const auto& [track, open] : depth) {
-    CAPTURE(track);
-    CHECK(open == 0);
+  for (const auto& open : depth) {
+    CAPTURE(open.first);
+    CHECK(open.second == 0);
   }
 }
 
@@ -322,8 +322,9 @@ TEST_SUITE("unit") {
     for (const Slice& slice : run.chosen.sim.timeline->slices)
       offloads += slice.lane == Lane::kOffloadCopy ? 1u : 0u;
     CHECK(chains.size() == offloads);
-    for (const auto& [flow, chain] : chains) {
-      CAPTURE(flow);
+    for (const auto& entry : chains) {
+      const Chain& chain = entry.second;
+      CAPTURE(entry.first);
       CHECK(chain.stops ==
             std::vector<std::string>{"compute stream", "D2H engine", "H2D engine"});  // file order
       CHECK(chain.tensors.size() == 1);
