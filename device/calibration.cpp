@@ -86,13 +86,13 @@ class CalibrationParser {
   }
 
  private:
-  Status bad(const std::string& what) const {
+  [[nodiscard]] Status bad(const std::string& what) const {
     return Status(Code::kBadInput, source_name_ + ": " + what);
   }
 
-  Result<std::string> text_field(const Json& object,
-                                 const char* key,
-                                 const std::string& where) const {
+  [[nodiscard]] Result<std::string> text_field(const Json& object,
+                                               const char* key,
+                                               const std::string& where) const {
     const auto found = object.find(key);
     if (found == object.end() || !found->is_string())
       return bad(where + key + ": expected a text, found none");

@@ -99,7 +99,9 @@ class ConvForward {
   }
 
  private:
-  std::uint64_t elements(const Map& x) const { return shape_.batch * x.channels * x.side * x.side; }
+  [[nodiscard]] std::uint64_t elements(const Map& x) const {
+    return shape_.batch * x.channels * x.side * x.side;
+  }
 
   void next_layer() {
     graph_.enter_layer(layer_, "layer " + std::to_string(layer_) + " ");
@@ -113,7 +115,9 @@ class ConvForward {
   }
 
   // Scratch: one image unrolled to columns, at most 256 MiB; a 1 x 1 convolution needs none.
-  std::uint64_t scratch_bytes(std::uint64_t in, std::uint64_t kernel, std::uint64_t side) const {
+  [[nodiscard]] std::uint64_t scratch_bytes(std::uint64_t in,
+                                            std::uint64_t kernel,
+                                            std::uint64_t side) const {
     if (kernel == 1) return 0;
     return std::min<std::uint64_t>(in * kernel * kernel * side * side * dtype_bytes(graph_.dtype()),
                                    256u << 20);

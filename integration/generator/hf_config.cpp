@@ -61,12 +61,12 @@ class HfConfigReader {
   }
 
  private:
-  Status bad(const std::string& what) const {
+  [[nodiscard]] Status bad(const std::string& what) const {
     return Status(Code::kBadInput, source_name_ + ": " + what);
   }
 
   // model_type, else the lower-case start of the first architecture ("LlamaForCausalLM").
-  std::string find_family() const {
+  [[nodiscard]] std::string find_family() const {
     const auto type = root_.find("model_type");
     if (type != root_.end() && type->is_string()) return type->get<std::string>();
     const auto list = root_.find("architectures");
@@ -85,7 +85,7 @@ class HfConfigReader {
 
   // A whole number from 1 to 2^40; `fallback` stands in for an absent or null one, 0 means it must
   // be there.
-  Status number(const char* key, std::uint64_t fallback, std::uint64_t* value) const {
+  [[nodiscard]] Status number(const char* key, std::uint64_t fallback, std::uint64_t* value) const {
     const auto found = root_.find(key);
     if (found == root_.end() || found->is_null()) {
       if (fallback == 0) return bad(std::string(key) + ": expected a whole number, found none");
@@ -101,7 +101,7 @@ class HfConfigReader {
     return Status();
   }
 
-  Status flag(const char* key, bool fallback, bool* value) const {
+  [[nodiscard]] Status flag(const char* key, bool fallback, bool* value) const {
     const auto found = root_.find(key);
     *value = fallback;
     if (found == root_.end() || found->is_null()) return Status();
@@ -111,7 +111,8 @@ class HfConfigReader {
   }
 
   // Whether any of the probabilities is above zero; `fallback` when none is given.
-  Result<bool> drops_out(std::initializer_list<const char*> keys, bool fallback) const {
+  [[nodiscard]] Result<bool> drops_out(std::initializer_list<const char*> keys,
+                                       bool fallback) const {
     bool given = false;
     bool active = false;
     for (const char* key : keys) {
@@ -128,7 +129,7 @@ class HfConfigReader {
 
   // The activation named by `key`: any gelu or silu counts as one, since they save and cost the
   // same.
-  Result<MlpKind> activation(const char* key, const char* fallback) const {
+  [[nodiscard]] Result<MlpKind> activation(const char* key, const char* fallback) const {
     const auto found = root_.find(key);
     std::string name = fallback;
     if (found != root_.end() && !found->is_null()) {
@@ -142,7 +143,7 @@ class HfConfigReader {
                "\"");
   }
 
-  Status divide_heads(StackConfig* stack) const {
+  [[nodiscard]] Status divide_heads(StackConfig* stack) const {
     if (stack->heads == 0 || stack->hidden % stack->heads != 0) {
       return bad("heads: expected a divisor of the hidden size " + std::to_string(stack->hidden) +
                  ", found " + std::to_string(stack->heads));
@@ -151,7 +152,7 @@ class HfConfigReader {
     return Status();
   }
 
-  Result<ModelConfig> gpt2() const {
+  [[nodiscard]] Result<ModelConfig> gpt2() const {
     ModelConfig m;
     SPW_RETURN_IF_ERROR(number("n_embd", 768, &m.stack.hidden));
     SPW_RETURN_IF_ERROR(number("n_layer", 12, &m.stack.layers));
@@ -168,7 +169,7 @@ class HfConfigReader {
     return m;
   }
 
-  Result<ModelConfig> llama(const std::string& family) const {
+  [[nodiscard]] Result<ModelConfig> llama(const std::string& family) const {
     ModelConfig m;
     m.norm = NormKind::kRmsNorm;
     m.mlp = MlpKind::kSwiglu;
@@ -206,7 +207,7 @@ class HfConfigReader {
     return m;
   }
 
-  Result<ModelConfig> bert() const {
+  [[nodiscard]] Result<ModelConfig> bert() const {
     ModelConfig m;
     m.architecture = Architecture::kEncoder;
     SPW_RETURN_IF_ERROR(number("hidden_size", 768, &m.stack.hidden));
@@ -225,7 +226,7 @@ class HfConfigReader {
     return m;
   }
 
-  Result<ModelConfig> t5() const {
+  [[nodiscard]] Result<ModelConfig> t5() const {
     ModelConfig m;
     m.architecture = Architecture::kEncoderDecoder;
     m.norm = NormKind::kRmsNorm;
@@ -249,7 +250,7 @@ class HfConfigReader {
     return m;
   }
 
-  Result<ModelConfig> vit() const {
+  [[nodiscard]] Result<ModelConfig> vit() const {
     ModelConfig m;
     m.architecture = Architecture::kVision;
     SPW_RETURN_IF_ERROR(number("hidden_size", 768, &m.stack.hidden));

@@ -271,6 +271,7 @@ void StepGraph::run_backward(const TapeNode& node) {
   for (const ValueId id : spec.params) push_unique(weight_grads, values_[id.index()].gradient);
 
   std::vector<ValueId> grads;
+  grads.reserve(targets.size());
   const bool shared = spec.backward == BackwardRule::kShared;
   for (const ValueId id : targets) {
     grads.push_back(shared && !grads.empty() ? grads.front() : gradient_value(id));

@@ -110,7 +110,7 @@ class StepGraph {
   };
   explicit StepGraph(Config config) : config_(config) {}
 
-  Dtype dtype() const { return config_.dtype; }
+  [[nodiscard]] Dtype dtype() const { return config_.dtype; }
 
   /// Names and tags of what follows. `prefix` opens storage names ("layer 3 ").
   void enter_layer(std::uint16_t layer, std::string prefix);
@@ -138,7 +138,7 @@ class StepGraph {
   /// that follows.
   void receive_gradient(ValueId value);
   /// The gradient of `value`, made by backward(); valid until the next one.
-  ValueId gradient_of(ValueId value) const;
+  [[nodiscard]] ValueId gradient_of(ValueId value) const;
   /// An op that receives `elements` of activations from the previous pipeline stage.
   ValueId receive(std::string_view name, std::uint64_t elements);
   /// An op that sends `value` to another rank, in the given phase.
@@ -151,10 +151,10 @@ class StepGraph {
   /// end.
   void finish();
   /// Not ok when a size did not fit 64 bits.
-  Status status() const;
+  [[nodiscard]] Status status() const;
 
-  const std::vector<StepValue>& values() const { return values_; }
-  const std::vector<StepOp>& ops() const { return ops_; }
+  [[nodiscard]] const std::vector<StepValue>& values() const { return values_; }
+  [[nodiscard]] const std::vector<StepOp>& ops() const { return ops_; }
 
  private:
   ValueId add_value(

@@ -22,9 +22,9 @@ class StepWriter {
 
   /// max(flops / rate, traffic / bandwidth) + launch, and for collectives + bytes sent / peer rate.
   /// In ns.
-  double op_ns(const StepOp& op) const;
+  [[nodiscard]] double op_ns(const StepOp& op) const;
   /// kInvalidArgument when the step would not fit the trace clock.
-  Status check_times() const;
+  [[nodiscard]] Status check_times() const;
   void write(std::string_view model, std::string_view arguments, TraceSink& sink) const;
 
  private:

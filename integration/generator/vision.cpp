@@ -43,7 +43,7 @@ class VisionForward {
   }
 
  private:
-  std::uint64_t patches() const {
+  [[nodiscard]] std::uint64_t patches() const {
     const std::uint64_t side = model_.image / model_.patch;
     return side * side;
   }

@@ -55,9 +55,11 @@ class CollectedStep : public TraceSink {
   std::vector<Record> raw;
 
   /// Preexisting storages of a kind, in elements of `dtype_size` bytes.
-  std::uint64_t bytes_of(BufferKind kind) const;
+  [[nodiscard]] std::uint64_t bytes_of(BufferKind kind) const;
   /// Bytes of activations of a layer and micro-batch whose name does or does not end with `suffix`.
-  std::uint64_t saved_bytes(std::uint16_t layer, std::string_view suffix, bool with) const;
+  [[nodiscard]] std::uint64_t saved_bytes(std::uint16_t layer,
+                                          std::string_view suffix,
+                                          bool with) const;
 
  private:
   void fault(const std::string& what);
