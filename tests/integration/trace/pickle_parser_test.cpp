@@ -175,7 +175,8 @@ TEST_CASE("a pickle that wants to import or call something is refused by name") 
                                                 {'c', "GLOBAL"},
                                                 {'\x93', "STACK_GLOBAL"}};
   for (const auto& [opcode, name] : calls) {
-    CAPTURE(name);
+    const auto& shown = name;  // clang 14 lets no lambda capture a structured binding
+    CAPTURE(shown);
     const std::string bytes = "\x80\x04)"s + opcode + "xxxxxxxx.";
     CHECK(error_of(bytes) == "t.pickle: offset 3: pickle opcode " + std::string(name) +
                                  " refused: expected plain data");
