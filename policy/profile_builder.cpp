@@ -380,8 +380,12 @@ void ProfileBuilder::Impl::classify() {
     if (storage.created_by.valid() && storage.created_by.index() >= op_count)
       storage.created_by =
           op_count == 0 ? OpId() : OpId(op_count - 1);  // allocated after the last op
-    if (storage.created_by.valid() && storage.tag.phase == Phase::kUnknown)
-      storage.tag.phase = profile.ops[storage.created_by.index()].tag.phase;
+    if (storage.created_by.valid()) {  // what the storage's own tag leaves open, its op says
+      const OpTag& op = profile.ops[storage.created_by.index()].tag;
+      if (storage.tag.phase == Phase::kUnknown) storage.tag.phase = op.phase;
+      if (storage.tag.layer == kNoLayer) storage.tag.layer = op.layer;
+      if (storage.tag.micro_batch == kNoMicroBatch) storage.tag.micro_batch = op.micro_batch;
+    }
     if (storage.tag.kind != BufferKind::kUnknown) continue;
     ++guessed;
     guessed_bytes += storage.bytes;

@@ -81,7 +81,10 @@ class Engine {
   Status need_input(std::uint32_t storage);
   void wait_until(std::int64_t at_ns, StallCause cause, std::uint32_t storage);
   void take(std::uint64_t bytes, std::uint32_t storage);
-  void give(std::uint64_t bytes);
+  void give(std::uint64_t bytes, std::uint32_t storage);
+  bool is_activation(std::uint32_t storage) const {
+    return storage < profile_.storages.size() && is_movable(profile_.storages[storage]);
+  }
   void give_at(std::int64_t at_ns, std::uint64_t bytes, std::uint32_t storage);
   void settle();
   void take_pinned(std::uint64_t bytes);
@@ -122,6 +125,7 @@ class Engine {
   std::int64_t prefetch_free_ns_ = 0;
   std::uint64_t held_bytes_ = 0;     // device bytes at now_ns_
   std::uint64_t instant_bytes_ = 0;  // the same if offloads ended at once; held = instant + pending
+  std::uint64_t activation_bytes_ = 0;
   std::uint64_t pinned_bytes_ = 0;
   SimResult result_;
 };
@@ -146,6 +150,7 @@ void Engine::slice(Lane lane,
 void Engine::settle() {
   while (!pending_.empty() && pending_.top().at_ns <= now_ns_) {
     held_bytes_ -= pending_.top().bytes;
+    if (is_activation(pending_.top().storage)) activation_bytes_ -= pending_.top().bytes;
     pending_.pop();
   }
   while (!pinned_pending_.empty() && pinned_pending_.top().first <= now_ns_) {
@@ -180,6 +185,10 @@ void Engine::take(std::uint64_t bytes, std::uint32_t storage) {
   }
   held_bytes_ += bytes;
   instant_bytes_ += bytes;
+  if (is_activation(storage)) {
+    activation_bytes_ += bytes;
+    result_.activation_peak_bytes = std::max(result_.activation_peak_bytes, activation_bytes_);
+  }
   if (held_bytes_ > result_.peak_bytes) {
     result_.peak_bytes = held_bytes_;
     result_.peak_op = current_op_;
@@ -192,9 +201,10 @@ void Engine::take(std::uint64_t bytes, std::uint32_t storage) {
   }
 }
 
-void Engine::give(std::uint64_t bytes) {
+void Engine::give(std::uint64_t bytes, std::uint32_t storage) {
   held_bytes_ -= bytes;
   instant_bytes_ -= bytes;
+  if (is_activation(storage)) activation_bytes_ -= bytes;
 }
 
 void Engine::give_at(std::int64_t at_ns, std::uint64_t bytes, std::uint32_t storage) {
@@ -253,7 +263,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
     state.device_ready_ns = now_ns_;
     change(now_ns_, storage, Place::kResident, bytes, 0);
   }
-  take(scratch_bytes + op.workspace_bytes, Id<struct StorageKind>::kNoneValue);
+  take(scratch_bytes + op.workspace_bytes, StorageId::kNoneValue);
   const std::int64_t begin_ns = now_ns_;
   const auto duration_ns = static_cast<std::int64_t>(op.duration_ns);
   now_ns_ += duration_ns;
@@ -263,7 +273,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
         op_index,
         begin_ns,
         now_ns_);
-  give(scratch_bytes + op.workspace_bytes);
+  give(scratch_bytes + op.workspace_bytes, StorageId::kNoneValue);
   if (again) return {};
   for (const std::uint32_t storage : freed_.of(op_index)) {
     StorageState& state = states_[storage];
@@ -273,7 +283,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
       if (state.device_ready_ns > now_ns_) {
         give_at(state.device_ready_ns, bytes, storage);
       } else {
-        give(bytes);
+        give(bytes, storage);
       }
     }
     if (state.host != Form::kNone)
@@ -302,7 +312,7 @@ Status Engine::step(const Instruction& instruction) {
     case InstructionKind::kDrop:
       if (state.device == Form::kNone) return illegal(name + " is dropped but not on the device");
       wait_until(state.device_ready_ns, StallCause::kLatePrefetch, storage);
-      give(form_bytes(storage, state.device));
+      give(form_bytes(storage, state.device), storage);
       state.device = Form::kNone;
       change(now_ns_, storage, Place::kNone, 0, 0);
       return {};
@@ -318,7 +328,7 @@ Status Engine::step(const Instruction& instruction) {
       now_ns_ += ns;
       result_.codec_ns += ns;
       slice(Lane::kCompute, InstructionKind::kCompress, storage, begin_ns, now_ns_);
-      give(info.bytes);
+      give(info.bytes, storage);
       state.device = Form::kPayload;
       state.device_ready_ns = now_ns_;
       change(begin_ns, storage, Place::kResident, info.bytes + state.payload, 0);
@@ -335,7 +345,7 @@ Status Engine::step(const Instruction& instruction) {
       now_ns_ += ns;
       result_.codec_ns += ns;
       slice(Lane::kCompute, InstructionKind::kDecompress, storage, begin_ns, now_ns_);
-      give(state.payload);
+      give(state.payload, storage);
       state.device = Form::kBytes;
       state.device_ready_ns = now_ns_;
       change(begin_ns, storage, Place::kCompressed, info.bytes + state.payload, 0);

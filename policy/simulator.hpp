@@ -88,7 +88,9 @@ struct SimResult {
   std::int64_t codec_ns = 0;
   std::int64_t stall_ns[kStallCauseCount] = {0, 0};
   std::uint64_t peak_bytes = 0;  // most device bytes held at any instant
-  std::uint32_t peak_op = 0;     // op being run or prepared then
+  std::uint64_t activation_peak_bytes =
+      0;                      // the same for movable storages alone, codec payloads included
+  std::uint32_t peak_op = 0;  // op being run or prepared then
   std::int64_t peak_ns = 0;
   std::uint64_t min_budget_bytes =
       0;  // peak if every offload ended at once: the program fits no smaller budget

@@ -20,6 +20,17 @@ struct CompareOptions {
   bool json = false;
 };
 
+std::uint64_t budget_for(const Study& study,
+                         const std::string& name,
+                         const std::vector<PolicyResult>& rows) {
+  if (study.budget_bytes() != 0 || name != "joint") return study.budget_bytes();
+  std::uint64_t least_bytes = 0;
+  for (const PolicyResult& row : rows)
+    if (row.feasible && (least_bytes == 0 || row.sim.peak_bytes < least_bytes))
+      least_bytes = row.sim.peak_bytes;
+  return least_bytes;
+}
+
 Status compare(const CompareOptions& options, Session& session) {
   Progress progress;
   SPW_ASSIGN_OR_RETURN(const auto study,
@@ -36,7 +47,8 @@ Status compare(const CompareOptions& options, Session& session) {
   bool any = false;
   for (const std::string& name : names) {
     progress.show("planning " + name);
-    SPW_ASSIGN_OR_RETURN(PolicyResult row, study->evaluate(name, study->budget_bytes(), false));
+    SPW_ASSIGN_OR_RETURN(PolicyResult row,
+                         study->evaluate(name, budget_for(*study, name, rows), false));
     any = any || row.feasible;
     rows.push_back(std::move(row));
   }
