@@ -62,6 +62,7 @@ nlohmann::ordered_json result_json(const RunContext& context,
   object["min_budget_bytes"] = result.min_budget_bytes;
   object["budget_bytes"] = bytes_or_null(result.budget_bytes);
   object["peak_bytes"] = if_fits(result.sim.peak_bytes);
+  object["activation_peak_bytes"] = if_fits(result.sim.activation_peak_bytes);
   object["keep_all_peak_bytes"] = summary.keep_all_peak_bytes;
   object["activation_bytes"] = summary.activation_bytes;
   object["unmovable_bytes"] = summary.unmovable_bytes;

@@ -201,13 +201,17 @@ std::string render_table(const RunContext& context,
                          const std::vector<PolicyResult>& results,
                          bool color) {
   double most_bytes = static_cast<double>(context.summary->keep_all_peak_bytes);
+  double most_activation_bytes = static_cast<double>(context.summary->activation_bytes);
   std::int64_t fastest_ns = -1;
   for (const PolicyResult& result : results) {
     if (!result.feasible) continue;
     most_bytes = std::max(most_bytes, static_cast<double>(result.sim.peak_bytes));
+    most_activation_bytes =
+        std::max(most_activation_bytes, static_cast<double>(result.sim.activation_peak_bytes));
     if (fastest_ns < 0 || result.sim.step_ns < fastest_ns) fastest_ns = result.sim.step_ns;
   }
   const Scale bytes = scale_for(kByteUnits, most_bytes);
+  const Scale part = scale_for(kByteUnits, most_activation_bytes);
   // The unit suits the fastest step, so that it too shows three figures.
   const Scale time = scale_for(
       kTimeUnits, static_cast<double>(fastest_ns > 0 ? fastest_ns : context.keep_all_step_ns));
@@ -215,13 +219,14 @@ std::string render_table(const RunContext& context,
   std::vector<Column> columns = {{"policy", ""},
                                  {"peak", bytes.unit.name},
                                  {"saving", "%"},
+                                 {"activ.", part.unit.name},
                                  {"step", time.unit.name},
                                  {"overhead", "%"},
                                  {"stalls", time.unit.name},
-                                 {"keep", bytes.unit.name},
-                                 {"compress", bytes.unit.name},
-                                 {"offload", bytes.unit.name},
-                                 {"recompute", bytes.unit.name},
+                                 {"keep", part.unit.name},
+                                 {"compress", part.unit.name},
+                                 {"offload", part.unit.name},
+                                 {"recompute", part.unit.name},
                                  {"to bound", "points"}};
   std::vector<Row> rows;
   for (const PolicyResult& result : results) {
@@ -236,13 +241,14 @@ std::string render_table(const RunContext& context,
       row.cells.insert(row.cells.end(),
                        {bytes.print(static_cast<double>(result.sim.peak_bytes)),
                         number(100 * saving_of(context, result), 1),
+                        part.print(static_cast<double>(result.sim.activation_peak_bytes)),
                         time.print(static_cast<double>(result.sim.step_ns)),
                         number(100 * overhead_of(context, result.sim.step_ns), 1),
                         time.print_or_dash(stall_ns),
-                        bytes.print_or_dash(result.bytes.keep),
-                        bytes.print_or_dash(result.bytes.compress),
-                        bytes.print_or_dash(result.bytes.offload),
-                        bytes.print_or_dash(result.bytes.recompute),
+                        part.print_or_dash(result.bytes.keep),
+                        part.print_or_dash(result.bytes.compress),
+                        part.print_or_dash(result.bytes.offload),
+                        part.print_or_dash(result.bytes.recompute),
                         points_to_bound(context, result)});
     }
     rows.push_back(std::move(row));
@@ -376,6 +382,13 @@ std::string render_summary(const RunContext& context, const PolicyResult& result
   std::snprintf(plan_ms.data(), plan_ms.size(), "%.1f ms", result.plan_ms);
   if (result.plan_ms > 0) row("planned in", plan_ms.data(), "");
   out += "\n" + wrapped(device_line(context), 2);
+  const double fixed_share = static_cast<double>(summary.persistent_bytes) /
+                             std::max(1.0, static_cast<double>(summary.keep_all_peak_bytes));
+  if (fixed_share >= 0.75)
+    out += wrapped("note: " + format_percent(fixed_share) +
+                       " of the peak is parameters, gradients, optimizer state and constants: "
+                       "activations are not the problem here",
+                   2);
   if (!context.warning.empty())
     out += paint(wrapped("warning: " + clean_text(context.warning), 2), Tone::kBold, color);
   for (const std::string& line : profile.inferred)
