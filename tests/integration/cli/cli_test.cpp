@@ -292,7 +292,7 @@ TEST_SUITE("fault") {
     check_one_line(
         spillway_run({"replay", sample.trace, "--budget", "60%act", "--html", out}, 4096), out, 2);
     CHECK(read(out) == "before");
-    std::size_t files = 0;
+    std::ptrdiff_t files = 0;
     for (const auto& entry : std::filesystem::directory_iterator(sample.dir.path()))
       files += entry.is_regular_file() ? 1 : 0;
     CHECK(files == 2);  // the sample and the old report: no temporary stays behind
