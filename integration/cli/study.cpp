@@ -153,15 +153,22 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
 }
 
 Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_violation) const {
+  // Without a budget a plan runs in what keep-all needs, so that copies under way wait for room as
+  // they would on a device; only a plan that needs more than that gets more.
   SimOptions sim_options;
-  sim_options.budget_bytes = result.budget_bytes;
+  sim_options.budget_bytes =
+      result.budget_bytes != 0 ? result.budget_bytes : summary_.keep_all_peak_bytes;
   sim_options.pinned_bytes = request_.pinned_bytes;
   sim_options.timeline = timeline;
   auto sim = simulate(profile_, device_, result.plan, sim_options);
+  if (sim.ok() && result.budget_bytes == 0 && !sim.value().fits) {
+    sim_options.budget_bytes = sim.value().min_budget_bytes;
+    sim = simulate(profile_, device_, result.plan, sim_options);
+  }
   if (!sim.ok())
     return Status(on_violation, "plan of " + result.policy + ": " + sim.status().message());
   ValidateOptions validate_options;
-  validate_options.budget_bytes = result.budget_bytes;
+  validate_options.budget_bytes = sim_options.budget_bytes;
   validate_options.pinned_bytes = request_.pinned_bytes;
   validate_options.allow_lossy = request_.allow_lossy;
   const Verdict verdict = validate(profile_, device_, result.plan, validate_options);

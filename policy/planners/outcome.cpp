@@ -4,6 +4,8 @@
 #include "policy/planners/presets.hpp"
 #include "policy/simulator.hpp"
 
+#include <algorithm>
+
 namespace spillway {
 
 Choices recompute_every_gap(const GapTable& gaps) {
@@ -23,7 +25,11 @@ PlanOutcome outcome_of(const Profile& profile,
   const Lowered tight = lowering.just_in_time(choices);
   const std::uint64_t need_bytes = tight.min_budget_bytes();
   const bool fits = request.budget_bytes == 0 || need_bytes <= request.budget_bytes;
-  Lowered lowered = fits ? lowering.ahead(choices, request.budget_bytes, tight) : tight;
+  // Without a budget, prefetches may use what keeping everything would use, and no more.
+  const std::uint64_t prefetch_bytes =
+      request.budget_bytes != 0 ? request.budget_bytes
+                                : std::max(need_bytes, summarize(profile).keep_all_peak_bytes);
+  Lowered lowered = fits ? lowering.ahead(choices, prefetch_bytes, tight) : tight;
   Plan plan = make_plan(
       profile, gaps, choices, std::move(lowered), std::string(policy), request.budget_bytes);
   if (fits) return plan;

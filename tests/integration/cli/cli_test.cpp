@@ -59,9 +59,11 @@ struct Sample {
                                          "--layers",
                                          "4",
                                          "--batch",
-                                         "2",
+                                         "8",
                                          "--seq",
-                                         "256",
+                                         "512",
+                                         "--optimizer",
+                                         "none",
                                          "-o",
                                          trace});
     REQUIRE_MESSAGE(run.exit_code == 0, run.err);
@@ -229,7 +231,7 @@ TEST_SUITE("unit") {
                         "--html",
                         (sample.dir.path() / "r.html").string()})
               .exit_code == 0);
-    CHECK(read(sample.dir.path() / "r.html").find("<!DOCTYPE html>") != std::string::npos);
+    CHECK(read(sample.dir.path() / "r.html").find("<!doctype html>") != std::string::npos);
     CHECK(read(perfetto).size() > 1000);
     CHECK(spillway_run({"replay", sample.trace, "--perfetto", "/tmp/%z"}).exit_code == 1);
   }
@@ -334,10 +336,10 @@ TEST_SUITE("golden") {
     // not here.
     const double peak_mib = small["keep_all_peak_bytes"].get<double>() / (1 << 20);
     CHECK(peak_mib <= 6697);
-    CHECK(peak_mib >= 6690);
+    CHECK(peak_mib >= 6680);
     const ProgramRun words = spillway_run(
         {"replay", (dir / "snapshots/medium_128_training_memory_snapshot.pickle").string()});
-    CHECK(words.out.find("activations are not the problem") != std::string::npos);
+    CHECK(words.out.find("not the problem here") != std::string::npos);
   }
 
   TEST_CASE("keep-all on the recorded op logs gives the recorded peaks and compute times exactly") {
