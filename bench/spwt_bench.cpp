@@ -60,8 +60,8 @@ class CountingSink final : public TraceSink {
     ++count_;
     sum_ += record.id ^ record.arg ^ record.time_ns;
   }
-  std::uint64_t count() const { return count_; }
-  std::uint64_t sum() const { return sum_; }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
+  [[nodiscard]] std::uint64_t sum() const { return sum_; }
 
  private:
   std::uint64_t count_ = 0;
@@ -153,9 +153,9 @@ Sample make_sample(int zstd_level) {
 }
 
 const Sample& sample_of(int zstd_level) {
-  static const Sample packed = make_sample(3);
-  static const Sample plain = make_sample(0);
-  return zstd_level == 0 ? plain : packed;
+  static const Sample kPacked = make_sample(3);
+  static const Sample kPlain = make_sample(0);
+  return zstd_level == 0 ? kPlain : kPacked;
 }
 
 void count_records(benchmark::State& state, const Sample& sample) {

@@ -54,9 +54,9 @@ class [[nodiscard]] Result {
   [[nodiscard]] const Status& status() const { return status_; }
 
   /// REQUIRES: ok().
-  T& value() & { return *value_; }
-  const T& value() const& { return *value_; }
-  T&& value() && { return std::move(*value_); }
+  [[nodiscard]] T& value() & { return *value_; }
+  [[nodiscard]] const T& value() const& { return *value_; }
+  [[nodiscard]] T&& value() && { return std::move(*value_); }
 
  private:
   std::optional<T> value_;
@@ -68,6 +68,7 @@ class [[nodiscard]] Result {
 #define SPW_CONCAT_INNER(a, b) a##b
 #define SPW_CONCAT(a, b) SPW_CONCAT_INNER(a, b)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration in parentheses is none.
 /// Returns from the enclosing function (which returns Status or Result) when `expr` is a failed
 /// Status.
 #define SPW_RETURN_IF_ERROR(expr)            \
@@ -83,3 +84,4 @@ class [[nodiscard]] Result {
   auto tmp = (expr);                               \
   if (!tmp.ok()) return tmp.status();              \
   decl = std::move(tmp).value()
+// NOLINTEND(bugprone-macro-parentheses)

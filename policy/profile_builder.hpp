@@ -27,6 +27,10 @@ class ProfileBuilder final : public TraceSink {
  public:
   explicit ProfileBuilder(ProfileOptions options = {});
   ~ProfileBuilder() override;
+  ProfileBuilder(const ProfileBuilder&) = delete;
+  ProfileBuilder& operator=(const ProfileBuilder&) = delete;
+  ProfileBuilder(ProfileBuilder&&) = delete;
+  ProfileBuilder& operator=(ProfileBuilder&&) = delete;
 
   void string(StringId id, std::string_view text) override;
   void record(const Record& record) override;

@@ -14,6 +14,8 @@ class Progress {
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
+  Progress(Progress&&) = delete;
+  Progress& operator=(Progress&&) = delete;
 
   /// Shows `what`, with a percentage when `total` > 0. Redraws at most ten times a second.
   void show(const std::string& what, std::uint64_t done = 0, std::uint64_t total = 0);

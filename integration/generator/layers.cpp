@@ -246,7 +246,7 @@ void Layers::cross_entropy(std::string_view name,
   op.flops = 5 * as_flops(rows, classes);
   if (collective) {
     op.flags = kOpCollective | kOpNeverRecompute;  // maxima and sums over the vocabulary's shards
-    op.link_bytes = rows * 12;  // three fp32 numbers a row
+    op.link_bytes = rows * 12;                     // three fp32 numbers a row
   }
   graph_.op(std::move(op));
 }

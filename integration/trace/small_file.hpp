@@ -12,6 +12,6 @@ namespace spillway {
 /// The content of `path` (gzip is unpacked). kIo or, above `max_bytes`, kBadInput; both name the
 /// path.
 Result<std::string> read_small_file(const std::string& path,
-                                    std::size_t max_bytes = 4 * 1024 * 1024);
+                                    std::size_t max_bytes = std::size_t{4} << 20);
 
 }  // namespace spillway
