@@ -68,6 +68,16 @@ bool is_recomputable(const Profile& profile, const Op& op) {
   return reads;
 }
 
+UseSpan uses_in(const Profile& profile, const Storage& storage, Phase phase) {
+  UseSpan span;
+  for (const std::uint32_t op : profile.uses_of(storage)) {
+    if (profile.ops[op].tag.phase != phase) continue;
+    if (!span.first.valid()) span.first = OpId(op);
+    span.last = OpId(op);
+  }
+  return span;
+}
+
 ProfileSummary summarize(const Profile& profile) {
   ProfileSummary summary;
   const std::size_t op_count = profile.ops.size();

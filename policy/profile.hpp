@@ -113,6 +113,13 @@ bool is_movable(const Storage& storage);
 /// restorable state, never-recompute.
 bool is_recomputable(const Profile& profile, const Op& op);
 
+/// First and last op of `phase` that touch `storage`; both none when none does.
+struct UseSpan {
+  OpId first;
+  OpId last;
+};
+UseSpan uses_in(const Profile& profile, const Storage& storage, Phase phase);
+
 /// Facts of the step that budgets and reports refer to. Bytes.
 struct ProfileSummary {
   std::uint64_t keep_all_peak_bytes = 0;

@@ -8,7 +8,9 @@
 #include "policy/simulator.hpp"
 #include "policy/validator.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <map>
 #include <sstream>
 
 namespace spillway::cli {
@@ -40,6 +42,33 @@ DeviceModel device_model_of(const Calibration& calibration) {
   device.launch_ns = calibration.launch_latency_ns;
   return device;
 }
+
+/// Passes a trace on to a profile builder, and counts what each device does.
+class DeviceCount final : public TraceSink {
+ public:
+  explicit DeviceCount(const ProfileOptions& options)
+      : builder_(std::make_unique<ProfileBuilder>(options)) {}
+
+  void string(StringId id, std::string_view text) override { builder_->string(id, text); }
+  void record(const Record& record) override {
+    const bool counts = record.kind == RecordKind::kAlloc || record.kind == RecordKind::kOpBegin;
+    if (counts) ++events_[record.device];
+    builder_->record(record);
+  }
+
+  std::size_t devices() const { return events_.size(); }
+  int busiest() const {
+    return std::max_element(events_.begin(),
+                            events_.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
+  }
+  ProfileBuilder& builder() { return *builder_; }
+
+ private:
+  std::unique_ptr<ProfileBuilder> builder_;
+  std::map<std::uint16_t, std::uint64_t> events_;
+};
 
 Result<ActionSet> parse_actions(const std::string& text) {
   if (text.empty()) return kAllActions;
@@ -103,13 +132,22 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
 
   ProfileOptions profile_options;
   profile_options.step = options.step;
-  ProfileBuilder builder(profile_options);
   ReadOptions read_options;
   read_options.device = options.device;
   read_options.progress = [&progress](std::uint64_t done, std::uint64_t total) {
     progress.show("reading", done, total);
   };
-  SPW_ASSIGN_OR_RETURN(study->info_, read_trace(options.trace, read_options, builder));
+  DeviceCount counted(profile_options);
+  SPW_ASSIGN_OR_RETURN(study->info_, read_trace(options.trace, read_options, counted));
+  if (options.device < 0 && counted.devices() > 1) {
+    // One step is one device's. Only now is it known which of them has the most events.
+    read_options.device = counted.busiest();
+    counted = DeviceCount(profile_options);
+    SPW_ASSIGN_OR_RETURN(study->info_, read_trace(options.trace, read_options, counted));
+    study->info_.notes.push_back("device " + std::to_string(read_options.device) +
+                                 " is shown, it has the most events; --device chooses another");
+  }
+  ProfileBuilder& builder = counted.builder();
   for (const std::string& line : study->info_.inferred) builder.add_inferred(line);
   for (const std::string& line : study->info_.notes) builder.add_note(line);
   auto profile = builder.finish();

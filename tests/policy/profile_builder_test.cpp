@@ -190,6 +190,17 @@ TEST_SUITE("unit") {
     CHECK(summarize(profile).activation_bytes == 100);
   }
 
+  TEST_CASE("first and last use are known per phase") {
+    const Profile profile = chain_profile(4, 100, 50, 10, 20);
+    const Storage& second =
+        profile.storages[2];  // made by op 1, read by op 2; backward ops 5 and 6
+    CHECK(uses_in(profile, second, Phase::kForward).first == OpId(1u));
+    CHECK(uses_in(profile, second, Phase::kForward).last == OpId(2u));
+    CHECK(uses_in(profile, second, Phase::kBackward).first == OpId(5u));
+    CHECK(uses_in(profile, second, Phase::kBackward).last == OpId(6u));
+    CHECK(!uses_in(profile, second, Phase::kOptimizer).first.valid());
+  }
+
   TEST_CASE("keys are unique and survive") {
     const Profile profile = random_profile(5, 30);
     const StepKeys keys = step_keys(profile);

@@ -236,6 +236,19 @@ TEST_SUITE("unit") {
     CHECK(spillway_run({"replay", sample.trace, "--perfetto", "/tmp/%z"}).exit_code == 1);
   }
 
+  TEST_CASE("of a trace of two devices the busier is shown, and --device chooses") {
+    const TempDir dir;
+    const std::string trace = (dir.path() / "two.txt").string();
+    std::string text = "# spwt text 1\n";
+    for (int i = 0; i < 3; ++i)
+      text += "0.00000000" + std::to_string(i) + " alloc #" + std::to_string(i) + " 100 device=1\n";
+    text += "0.000000009 alloc #9 7\n";
+    write(trace, text);
+    CHECK(json_of(spillway_run({"inspect", trace, "--json"}))["keep_all_peak_bytes"] == 300);
+    CHECK(json_of(spillway_run(
+              {"inspect", trace, "--device", "0", "--json"}))["keep_all_peak_bytes"] == 7);
+  }
+
   TEST_CASE("doctor and inspect describe machine and trace") {
     const Sample sample;
     const json machine = json_of(spillway_run({"doctor", "--json"}));
