@@ -371,7 +371,7 @@ Findings file_findings(const fs::path& root) {
           has_word(code, "detail")) {
         findings.push_back(at + "namespace detail");
       }
-      if (file.starts_with("tests/") && !file.starts_with("tests/support/") &&
+      if (is_cxx(path) && file.starts_with("tests/") && !file.starts_with("tests/support/") &&
           lines[i].find(skip_text) != std::string::npos) {
         findings.push_back(at + "report a skip with report_skipped(), which ctest can see");
       }
