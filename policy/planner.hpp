@@ -21,8 +21,6 @@ struct PlanRequest {
   ActionSet actions = kAllActions;  // what the planner may use
   bool allow_lossy = false;
   std::uint32_t k = 0;  // parameter of every-k; 0: the policy's default
-  std::uint64_t seed = 1;
-  std::uint64_t work_limit = 0;  // planner-specific units; 0: the default
 };
 
 using PlanFunction = PlanOutcome (*)(const Profile& profile,

@@ -32,6 +32,8 @@ struct OpenRange {
   std::uint32_t outer_layer_range;
 };
 
+constexpr std::uint32_t kStartedRange = 1u << 31;  // above every string id of a domain
+
 struct ThreadState {
   std::vector<OpenRange> open;
   Phase phase = Phase::kUnknown;
@@ -90,7 +92,12 @@ struct ProfileBuilder::Impl {
   bool phase_recorded = false;
   bool phase_inferred = false;
 
+  struct StartedRange {
+    ThreadState* thread;
+    std::uint32_t key;
+  };
   std::unordered_map<std::uint64_t, ThreadState> threads;
+  std::unordered_map<std::uint64_t, StartedRange> started_ranges;  // ids are not used twice
   ThreadState* thread = nullptr;
   std::unordered_map<std::uint32_t, Annotation> annotations;
   std::vector<std::uint32_t> layer_range_end;  // serial -> op index at which the range closed
@@ -351,6 +358,23 @@ void ProfileBuilder::Impl::handle(const Record& record) {
       return range_push(static_cast<std::uint32_t>(record.arg), record.stream);
     case RecordKind::kRangePop:
       return range_pop(record.stream);
+    case RecordKind::kRangeStart: {
+      // Started ranges may end on another thread and in any order: each is a domain of its own.
+      const auto key = kStartedRange | static_cast<std::uint32_t>(started_ranges.size());
+      if ((record.flags & kRecordInferred) != 0) phase_inferred = true;
+      if (started_ranges.try_emplace(record.id, StartedRange{thread, key}).second)
+        range_push(static_cast<std::uint32_t>(record.arg), key);
+      return;
+    }
+    case RecordKind::kRangeEnd: {
+      const auto started = started_ranges.find(record.id);
+      if (started == started_ranges.end()) return;  // the recording began inside it
+      ThreadState* const current = thread;
+      thread = started->second.thread;
+      range_pop(started->second.key);
+      thread = current;
+      return;
+    }
     case RecordKind::kMeta: {
       const std::string_view key =
           profile.strings.view(StringId(static_cast<std::uint32_t>(record.id)));

@@ -37,7 +37,10 @@ Status compare(const CompareOptions& options, Session& session) {
                        Study::load(options.study, session.command_line, progress));
   std::vector<std::string> names;
   if (options.policies.empty()) {
-    for (const Planner& planner : planners()) names.emplace_back(planner.name);
+    // joint keeps to the levers it is given; the others are what they are.
+    for (const Planner& planner : planners())
+      if (planner.name == "joint" || (planner.uses & ~study->actions()) == 0)
+        names.emplace_back(planner.name);
   } else {
     std::stringstream list(options.policies);
     std::string name;

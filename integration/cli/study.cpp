@@ -111,7 +111,6 @@ void StudyOptions::add_to(::CLI::App& command, bool with_planning) {
                      actions,
                      "levers that may be used: keep,compress,offload,recompute (default: all)");
   command.add_flag("--lossy", lossy, "allow codecs that change bits (default: exact)");
-  command.add_option("--seed", seed, "seed of planners that search")->default_val(1);
 }
 
 Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
@@ -128,7 +127,6 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     SPW_ASSIGN_OR_RETURN(study->request_.pinned_bytes, parse_bytes(options.pinned));
   }
   study->request_.allow_lossy = options.lossy;
-  study->request_.seed = options.seed;
 
   ProfileOptions profile_options;
   profile_options.step = options.step;
@@ -205,6 +203,14 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
   }
   if (!sim.ok())
     return Status(on_violation, "plan of " + result.policy + ": " + sim.status().message());
+  if (!sim.value().fits) {
+    result.feasible = false;
+    result.min_budget_bytes = sim.value().min_budget_bytes;
+    result.infeasible_at = sim.value().reason;
+    result.holders = holders_at_min_budget(profile_, device_, result.plan, 8);
+    result.plan = Plan{};
+    return result;
+  }
   ValidateOptions validate_options;
   validate_options.budget_bytes = sim_options.budget_bytes;
   validate_options.pinned_bytes = request_.pinned_bytes;
@@ -254,6 +260,9 @@ Result<PolicyResult> Study::evaluate(const std::string& policy,
   if (auto* gave_up = std::get_if<GaveUp>(&outcome)) {
     result.gave_up = true;
     result.min_budget_bytes = gave_up->best_budget_bytes;
+    if (gave_up->best_budget_bytes <= budget_bytes)
+      result.infeasible_at = "a host limit of " + std::to_string(request.pinned_bytes) +
+                             " pinned bytes that no plan found keeps";
     result.holders = holders_at_min_budget(profile_, device_, gave_up->best, 8);
     return result;
   }

@@ -29,7 +29,6 @@ struct StudyOptions {
   std::string pinned;            // "" means no limit
   std::string actions;           // "keep,compress,offload,recompute"; "" means all
   bool lossy = false;
-  std::uint64_t seed = 1;
 
   /// Adds the options to a command; `with_budget` also those that only planning needs.
   void add_to(::CLI::App& command, bool with_planning);

@@ -117,7 +117,10 @@ Status Parser::move(const Json& item,
   if (found == names.end())
     return bad(where, "the step has no '" + target + "': the plan was made for another step");
   instruction.target = found->second;
-  instruction.codec = parse_codec(item[3].get_ref<const std::string&>());
+  const std::string& codec = item[3].get_ref<const std::string&>();
+  instruction.codec = parse_codec(codec);
+  if (instruction.codec == Codec::kNone && codec != name_of(Codec::kNone))
+    return bad(where, "expected a codec, found '" + codec + "'");
   plan->program.push_back(instruction);
   return {};
 }

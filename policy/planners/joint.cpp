@@ -70,6 +70,11 @@ class Greedy {
     return best_codec(profile_.storages[storage],
                       request_.allow_lossy && exact_only_[storage] == 0);
   }
+  double copy_out_ns(std::uint32_t storage, const Decision& decision) const {
+    const Storage& info = profile_.storages[storage];
+    return static_cast<double>(
+        device_.offload_ns(payload_bytes(decision.codec, info.tag.dtype, info.bytes)));
+  }
   void find_points();
   std::size_t first_point_after(std::uint32_t op) const;
   double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
@@ -250,8 +255,7 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
     offload_ns_ = 0;
     for (std::uint32_t g = 0; g < gaps_.gaps.size(); ++g)
       if (choices_[g].action == Action::kOffload)
-        offload_ns_ +=
-            static_cast<double>(device_.offload_ns(profile_.storages[gaps_.gaps[g].storage].bytes));
+        offload_ns_ += copy_out_ns(gaps_.gaps[g].storage, choices_[g]);
 
     std::priority_queue<Candidate, std::vector<Candidate>, WorseScore> queue;
     const auto offer = [&](std::uint32_t g, Decision decision) {
@@ -295,7 +299,7 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
       }
       if (top.decision.action != Action::kRecompute) back_at_[top.gap] = gap.before_op;
       if (top.decision.action == Action::kOffload)
-        offload_ns_ += static_cast<double>(device_.offload_ns(storage.bytes));
+        offload_ns_ += copy_out_ns(gap.storage, top.decision);
       choices_[top.gap] = top.decision;
       picked = true;
     }

@@ -117,6 +117,29 @@ TEST_SUITE("unit") {
     CHECK(profile.ops[4].tag.layer == kNoLayer);
   }
 
+  TEST_CASE("started ranges count too, and may end on another thread and out of order") {
+    ProfileMaker maker;
+    maker.string("domain");
+    maker.record(RecordKind::kRangeStart, 7, maker.string("forward"), kDomain);
+    maker.record(RecordKind::kRangeStart, 8, maker.string("layer 4"), kDomain);
+    maker.record(RecordKind::kAlloc, 1, 10);
+    maker.record(RecordKind::kThread, 5);
+    maker.record(RecordKind::kAlloc, 2, 10);
+    maker.record(RecordKind::kRangeEnd, 7, 0, kDomain);
+    maker.record(RecordKind::kRangeEnd, 99, 0, kDomain);
+    maker.record(RecordKind::kThread, 0);
+    maker.record(RecordKind::kAlloc, 3, 10);
+    maker.record(RecordKind::kRangeEnd, 8, 0, kDomain);
+    maker.record(RecordKind::kAlloc, 4, 10);
+    const Profile profile = maker.must_finish();
+    CHECK(profile.ops[0].tag.phase == Phase::kForward);
+    CHECK(profile.ops[0].tag.layer == 4);
+    CHECK(profile.ops[1].tag.phase == Phase::kUnknown);
+    CHECK(profile.ops[2].tag.layer == 4);
+    CHECK(profile.ops[3].tag.layer == kNoLayer);
+    CHECK(profile.ops[3].tag.phase == Phase::kUnknown);
+  }
+
   TEST_CASE("annotations say phase and layer in many spellings") {
     CHECK(read_annotation("Optimizer.step#AdamW.step").phase == Phase::kOptimizer);
     CHECK(read_annotation("autograd::engine::evaluate_function: AddmmBackward0").phase ==

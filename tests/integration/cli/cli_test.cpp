@@ -173,6 +173,21 @@ TEST_SUITE("unit") {
     CHECK(spillway_run({"compare", sample.trace, "--budget", "1KiB"}).exit_code == 3);
   }
 
+  TEST_CASE("a limit on host memory makes rows infeasible, and says so") {
+    const Sample sample;
+    const ProgramRun run =
+        spillway_run({"compare", sample.trace, "--budget", "80%", "--pinned", "1MiB", "--json"});
+    const json object = json_of(run);
+    CHECK(run.exit_code == 0);
+    for (const json& row : object["rows"]) {
+      if (row["policy"] == "offload-all") CHECK(row["feasible"] == false);
+      if (row["policy"] == "full") CHECK(row["feasible"] == true);
+    }
+    const json few =
+        json_of(spillway_run({"compare", sample.trace, "--actions", "keep,offload", "--json"}));
+    CHECK(few["rows"].size() == 3);
+  }
+
   TEST_CASE("a plan written is a plan replayed, and fits no other step") {
     const Sample sample;
     const std::string plan = (sample.dir.path() / "p.spwp").string();
@@ -181,6 +196,10 @@ TEST_SUITE("unit") {
     const json replayed = json_of(spillway_run({"replay", sample.trace, "--plan", plan, "--json"}));
     for (const char* field : {"peak_bytes", "step_ns", "budget_bytes", "bytes", "policy"})
       CHECK(planned[field] == replayed[field]);
+    const ProgramRun tight =
+        spillway_run({"replay", sample.trace, "--plan", plan, "--budget", "1MiB", "--json"});
+    CHECK(tight.exit_code == 3);
+    CHECK(json_of(tight)["feasible"] == false);
     const std::string other = (sample.dir.path() / "other.spwt").string();
     REQUIRE(spillway_run({"generate",
                           "--model",
