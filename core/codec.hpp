@@ -33,8 +33,8 @@ bool is_lossless(Codec codec);
 /// (integer dtypes) never take a lossy codec.
 bool codec_applies(Codec codec, const Tag& tag, bool allow_lossy);
 
-/// Bytes of the payload for `source_bytes` of `dtype`, slots for escapes included. REQUIRES: codec
-/// != kNone.
+/// Bytes of the payload for `source_bytes` of `dtype`, slots for escapes included;
+/// kNone takes `source_bytes` itself.
 std::uint64_t payload_bytes(Codec codec, Dtype dtype, std::uint64_t source_bytes);
 
 }  // namespace spillway
