@@ -15,7 +15,7 @@ std::optional<std::filesystem::path> shared_data_dir();
 
 }  // namespace spillway::test
 
-/// Defines `const std::filesystem::path dir`; without the data, reports the test as skipped and
+/// Defines `const std::filesystem::path& dir`; without the data, reports the test as skipped and
 /// returns from it.
 #define SPW_REQUIRE_SHARED_DATA(dir)                                                            \
   const std::optional<std::filesystem::path> dir##_found = ::spillway::test::shared_data_dir(); \
@@ -23,4 +23,4 @@ std::optional<std::filesystem::path> shared_data_dir();
     ::spillway::test::report_skipped("the shared data (set SPILLWAY_SHARED_DATA)");             \
     return;                                                                                     \
   }                                                                                             \
-  const std::filesystem::path dir = dir##_found.value()
+  const std::filesystem::path& dir = dir##_found.value()
