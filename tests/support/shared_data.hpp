@@ -23,4 +23,5 @@ std::optional<std::filesystem::path> shared_data_dir();
     ::spillway::test::report_skipped("the shared data (set SPILLWAY_SHARED_DATA)");             \
     return;                                                                                     \
   }                                                                                             \
+  /* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */                               \
   const std::filesystem::path& dir = dir##_found.value()
