@@ -89,8 +89,6 @@ struct ProfileBuilder::Impl {
   bool saw_uses = false;
   bool inferred_op_open = false;
   std::uint64_t last_time_ns = 0;
-  bool phase_recorded = false;
-  bool phase_inferred = false;
 
   struct StartedRange {
     ThreadState* thread;
@@ -354,14 +352,12 @@ void ProfileBuilder::Impl::handle(const Record& record) {
       steps.push_back({record.id, static_cast<std::uint32_t>(profile.ops.size())});
       return;
     case RecordKind::kRangePush:
-      if ((record.flags & kRecordInferred) != 0) phase_inferred = true;
       return range_push(static_cast<std::uint32_t>(record.arg), record.stream);
     case RecordKind::kRangePop:
       return range_pop(record.stream);
     case RecordKind::kRangeStart: {
       // Started ranges may end on another thread and in any order: each is a domain of its own.
       const auto key = kStartedRange | static_cast<std::uint32_t>(started_ranges.size());
-      if ((record.flags & kRecordInferred) != 0) phase_inferred = true;
       if (started_ranges.try_emplace(record.id, StartedRange{thread, key}).second)
         range_push(static_cast<std::uint32_t>(record.arg), key);
       return;
