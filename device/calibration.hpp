@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a GPU can do, as plain numbers: memory, bandwidth, arithmetic and link rates. Every number
-// comes with its source from a device/calib/*.json built into the library, or from a text of the
-// same form (docs/generator.md, "Calibration files"). Reads no files: the caller passes the text.
+// What a GPU can do, as plain numbers: memory, bandwidth, arithmetic, link rates and what calls
+// cost. Every number comes with its source from a device/calib/*.json built into the library, or
+// from a text of the same form (docs/calibration.md). Reads no files: the caller passes the text.
 #pragma once
 
 #include "core/status.hpp"
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,7 +35,74 @@ struct SourcedNumber {
   double value = 0;
   std::string unit;
   std::string source;
-  std::string kind;  // published, measured or derived
+  std::string kind;  // published, derived, measured or assumed
+};
+
+/// What a call costs the host: a part per call and a part per byte it handles.
+struct CallCost {
+  std::uint64_t fixed_ns = 0;
+  double ns_per_gib = 0;
+
+  /// Rounded to the nanosecond.
+  [[nodiscard]] std::uint64_t ns(std::uint64_t bytes) const;
+};
+
+/// Host time of calls that handle no bytes, from call to return.
+struct HostCallCosts {
+  std::uint64_t launch_ns = 0;
+  std::uint64_t memcpy_async_ns = 0;
+  std::uint64_t memset_async_ns = 0;
+  std::uint64_t event_record_ns = 0;
+  std::uint64_t stream_wait_event_ns = 0;
+  std::uint64_t event_query_ns = 0;  // and stream queries
+  std::uint64_t event_create_ns = 0;
+  std::uint64_t event_destroy_ns = 0;
+  std::uint64_t host_func_ns = 0;    // cuLaunchHostFunc, the call itself
+  std::uint64_t synchronize_ns = 0;  // of stream, event or context, without the wait
+  std::uint64_t stream_create_ns = 0;
+  std::uint64_t mem_alloc_async_ns = 0;
+  std::uint64_t mem_free_async_ns = 0;
+  std::uint64_t mem_get_info_ns = 0;
+  std::uint64_t other_ns = 0;  // calls that do not reach the device
+};
+
+/// Virtual memory: per call on one range or handle.
+struct VmmCosts {
+  CallCost reserve, address_free, create, map, set_access, unmap, release;
+};
+
+/// Synchronous allocation of device memory, and page-locked host memory.
+struct MemoryCallCosts {
+  CallCost alloc, free, host_alloc, host_free, host_register, host_unregister;
+};
+
+/// What the timed model of the simulated GPU and the runtime need beyond the roofline. A text of
+/// schema 2 states all of it; nothing has a default.
+struct DeviceTiming {
+  std::uint32_t multiprocessor_count = 0;
+  std::uint32_t compute_capability = 0;  // 90 for 9.0
+  std::uint32_t copy_engine_count = 0;
+  std::uint32_t launch_queue_count = 0;  // pending launches before a launch blocks
+  double d2h_while_h2d_bytes_per_s = 0;  // device to host while the other direction is busy
+  double shared_link_bytes_per_s = 0;    // a direction of the link above all GPUs of one root
+  double h2d_pageable_bytes_per_s = 0;   // through the driver's staging buffer
+  double d2h_pageable_bytes_per_s = 0;   //
+  double h2d_by_kernel_bytes_per_s = 0;  // kernels that read page-locked memory
+  double d2h_by_kernel_bytes_per_s = 0;  // kernels that write it
+  double d2d_bytes_per_s = 0;            // inside one device, bytes copied
+  std::uint64_t d2d_latency_ns = 0;      // fixed part of a copy inside one device
+  std::uint64_t memset_latency_ns = 0;   // fixed part of a memset
+  std::uint64_t kernel_start_ns = 0;     // from a launch's return to the start, device idle
+  HostCallCosts host;
+  VmmCosts vmm;
+  MemoryCallCosts memory;
+};
+
+/// Where a measured file comes from.
+struct MeasuredOn {
+  std::string machine;
+  std::string driver;
+  std::string date;  // "2026-11-22"
 };
 
 struct Calibration {
@@ -54,9 +122,11 @@ struct Calibration {
       0;                              // host to device while the other direction is busy; 0 unknown
   double peer_bytes_per_s = 0;        // collectives and peer copies, one direction
   std::uint64_t copy_latency_ns = 0;  // fixed part of a copy
-  std::uint64_t launch_latency_ns = 0;  // from one kernel's end to the next one's start
-  std::string link_source;              // where h2d comes from
-  std::vector<SourcedNumber> numbers;   // all of the above with sources, in file order
+  std::uint64_t launch_latency_ns = 0;    // from one kernel's end to the next one's start
+  std::string link_source;                // where h2d comes from
+  std::optional<DeviceTiming> timing;     // schema 2 only
+  std::optional<MeasuredOn> measured_on;  // schema 2, measured only
+  std::vector<SourcedNumber> numbers;     // all of the above with sources, in file order
 
   /// Dense matrix rate that kernels reach. A mode the GPU lacks runs at the fp32 rate, as libraries
   /// emulate it there.

@@ -22,5 +22,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   CheckingSink::require(gpu.value().memory_bytes > 0 && gpu.value().page_bytes > 0, "sizes");
   CheckingSink::require(gpu.value().vector_flops_per_s() > 0 && gpu.value().h2d_bytes_per_s > 0,
                         "rates are above zero");
+  if (gpu.value().timing.has_value()) {
+    const spillway::DeviceTiming& timing = *gpu.value().timing;
+    CheckingSink::require(timing.copy_engine_count > 0 && timing.launch_queue_count > 0, "counts");
+    CheckingSink::require(timing.d2d_bytes_per_s > 0 && timing.shared_link_bytes_per_s > 0,
+                          "timed rates are above zero");
+    CheckingSink::require(timing.vmm.create.ns(~std::uint64_t{0}) <= std::uint64_t{1} << 63,
+                          "costs do not wrap");
+  }
   return 0;
 }
