@@ -4,6 +4,8 @@
 #include "core/units.hpp"
 #include "core/version.hpp"
 #include "device/calibration.hpp"
+#include "device/capabilities.hpp"
+#include "device/cuda/load_driver.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/report/clean_text.hpp"
 #include "integration/report/json.hpp"
@@ -134,6 +136,34 @@ std::vector<std::string> advice(const Machine& machine) {
   return lines;
 }
 
+/// What the loader of the CUDA driver says: its version and devices, or why there is none.
+std::string cuda_text() {
+  const Result<Driver> driver = load_cuda_driver();
+  if (!driver.ok()) return driver.status().message();
+  int version = 0;
+  if (driver.value().cuDriverGetVersion(&version) != cu::Result::kSuccess) version = 0;
+  std::string text = "driver for " + driver_version_text(version);
+  const Result<int> count = init_driver(driver.value());
+  if (!count.ok()) return text + "; " + count.status().message();
+  for (int ordinal = 0; ordinal < count.value(); ++ordinal) {
+    const Result<DeviceCapabilities> device = query_device(driver.value(), ordinal);
+    if (!device.ok()) {
+      text += "; " + device.status().message();
+      continue;
+    }
+    const DeviceCapabilities& found = device.value();
+    const Status usable = require_virtual_memory(found);
+    text += usable.ok() ? fmt::format("; device {}: {} (compute {}.{}, {})",
+                                      ordinal,
+                                      found.name,
+                                      found.compute_major,
+                                      found.compute_minor,
+                                      format_bytes(found.memory_bytes))
+                        : "; " + usable.message();
+  }
+  return text;
+}
+
 nlohmann::ordered_json or_null(const std::optional<std::uint64_t>& value) {
   return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
@@ -155,6 +185,7 @@ void doctor(bool json) {
     out["gpus"] = machine.gpus;
     out["driver"] =
         machine.driver ? nlohmann::ordered_json(*machine.driver) : nlohmann::ordered_json(nullptr);
+    out["cuda"] = cuda_text();
     out["pinned_default_bytes"] = machine.pinned_default_bytes;
     out["calibrations"] = calibration_names();
     out["advice"] = lines;
@@ -174,6 +205,7 @@ void doctor(bool json) {
   fmt::print("NUMA nodes     {}\n", machine.numa_nodes);
   fmt::print("GPUs           {}\n", machine.gpus);
   fmt::print("driver         {}\n", machine.driver ? clean_text(*machine.driver) : "none");
+  fmt::print("CUDA           {}\n", clean_text(cuda_text()));
   fmt::print("pinned memory  {} by default (half of the least of available, cgroup and memlock)\n",
              format_bytes(machine.pinned_default_bytes));
   std::string names;

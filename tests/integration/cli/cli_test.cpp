@@ -273,6 +273,9 @@ TEST_SUITE("unit") {
     const json machine = json_of(spillway_run({"doctor", "--json"}));
     CHECK(machine["cores"].get<int>() >= 1);
     CHECK(machine["calibrations"].size() >= 3);
+    // With or without a driver there is one line about it.
+    CHECK(machine["cuda"].get<std::string>().find("driver") != std::string::npos);
+    CHECK(machine["cuda"].get<std::string>().find('\n') == std::string::npos);
     const json trace = json_of(spillway_run({"inspect", sample.trace, "--json"}));
     CHECK(trace["format"] == "spwt");
     CHECK(trace["can_recompute"] == true);
