@@ -44,6 +44,7 @@ Epoch HappensBefore::issue(AgentId stream, AgentId host) {
 void HappensBefore::record(AgentId stream, AgentId host, VectorClock& event) {
   VectorClock& clock = at(stream);
   clock.join(at(host));
+  clock.tick(stream);  // so that a recorded event is never empty, and two records differ
   event = clock;
 }
 

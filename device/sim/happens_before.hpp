@@ -23,8 +23,8 @@ struct AgentInfo {
 /// whenever it may run. Thus all functions are to be called when the API call is made, not when it
 /// returns or when the operation executes; a blocking call joins what was issued before it began.
 ///
-///   enqueue   S[s] = S[s] ⊔ H[t], tick      record  E = S[s] = S[s] ⊔ H[t]   (a snapshot)
-///   wait      S[s] = S[s] ⊔ H[t] ⊔ E        sync    H[t] = H[t] ⊔ E  or  H[t] ⊔ S[s]
+///   enqueue   S[s] = S[s] ⊔ H[t], tick    record  as enqueue, then E = S[s]  (a snapshot)
+///   wait      S[s] = S[s] ⊔ H[t] ⊔ E      sync    H[t] = H[t] ⊔ E  or  H[t] ⊔ S[s]
 ///
 /// REQUIRES everywhere: agent ids were given out since the last reset.
 class HappensBefore {
