@@ -43,7 +43,7 @@ void Shadow::access(Range range,
   const Place place = find(range.begin);
   if (!at_end(place)) {
     const std::size_t first_out = out.size();
-    const Entry& found = entry(place);
+    Entry& found = entry(place);
     check(found, range, clock, site, first_out, out);
     if (found.begin == range.begin && found.end == range.end) {  // the usual case: the same block
       Cell& cell = cells_[found.cell];
@@ -52,6 +52,7 @@ void Shadow::access(Range range,
       } else {
         cell.add_read(record, clock);
       }
+      found.mark = cell.mark();
       merge(place, range.end);
       return;
     }
@@ -59,9 +60,9 @@ void Shadow::access(Range range,
       check(entry(at), range, clock, site, first_out, out);
   }
   if (is_write(site.kind)) {
-    write(range, record);
+    write(place, range, record);
   } else {
-    read(range, record, clock);
+    read(place, range, record, clock);
   }
 }
 
@@ -85,44 +86,44 @@ void Shadow::check(const Entry& found,
   for (std::uint32_t i = 0; i < cell.read_count; ++i) against(reads[i]);
 }
 
-void Shadow::write(Range range, const Record& record) {
-  split_at(range.begin);
-  split_at(range.end);
-  Place place = find(range.begin);
+void Shadow::write(Place first, Range range, const Record& record) {
+  Place place = split_at_ends(first, range);
   if (!at_end(place) && entry(place).begin < range.end) {
     set_begin(place, range.begin);
     erase_until(next(place), range.end);
     entry(place).end = range.end;
   } else {
     const std::uint32_t cell = take_cell();
-    place = insert(place, {range.begin, range.end, cell});
+    place = insert(place, {range.begin, range.end, cell, 0});
   }
-  cells_[entry(place).cell].set_write(record);
+  Entry& whole = entry(place);
+  cells_[whole.cell].set_write(record);
+  whole.mark = cells_[whole.cell].mark();
   merge(place, range.end);
 }
 
-void Shadow::read(Range range, const Record& record, const VectorClock& clock) {
-  split_at(range.begin);
-  split_at(range.end);
-  Place place = find(range.begin);
+void Shadow::read(Place first, Range range, const Record& record, const VectorClock& clock) {
+  first = split_at_ends(first, range);
+  const std::size_t count_before = interval_count_;
+  Place place = first;
   for (std::uint64_t at = range.begin; at < range.end;) {
     if (at_end(place) || entry(place).begin > at) {  // never touched: a read-only interval
       const std::uint64_t end = at_end(place) ? range.end : std::min(range.end, entry(place).begin);
       const std::uint32_t cell = take_cell();
-      place = insert(place, {at, end, cell});
+      place = insert(place, {at, end, cell, 0});
     }
-    cells_[entry(place).cell].add_read(record, clock);
-    at = entry(place).end;
+    Entry& piece = entry(place);
+    cells_[piece.cell].add_read(record, clock);
+    piece.mark = cells_[piece.cell].mark();
+    at = piece.end;
     place = next(place);
   }
-  merge(find(range.begin), range.end);
+  merge(interval_count_ == count_before ? first : find(range.begin), range.end);
 }
 
 void Shadow::forget(Range range) {
   if (range.empty()) return;
-  split_at(range.begin);
-  split_at(range.end);
-  erase_until(find(range.begin), range.end);
+  erase_until(split_at_ends(find(range.begin), range), range.end);
 }
 
 void Shadow::reset() {
@@ -150,6 +151,15 @@ bool Shadow::Cell::same(const Cell& other) const {
   for (std::uint32_t i = 0; i < read_count; ++i)
     if (!mine[i].same(theirs[i])) return false;
   return true;
+}
+
+std::uint32_t Shadow::Cell::mark() const {
+  constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15ull;  // 2^64 / golden ratio
+  std::uint64_t sum = (write.tick ^ write.op) * kSpread + write.agent;
+  const Record* read = reads();
+  for (std::uint32_t i = 0; i < read_count; ++i)
+    sum = (sum ^ (sum >> 32) ^ read[i].tick ^ read[i].op) * kSpread + read[i].agent;
+  return static_cast<std::uint32_t>(sum >> 32);
 }
 
 void Shadow::Cell::set_write(const Record& record) {
@@ -205,14 +215,21 @@ Shadow::Place Shadow::previous(Place place) const {
 }
 
 Shadow::Place Shadow::find(std::uint64_t address) const {
-  const auto above = std::upper_bound(first_.begin(), first_.end(), address);
-  if (above == first_.begin()) return {};
-  const auto number = static_cast<std::size_t>(above - first_.begin()) - 1;
+  if (first_.empty() || first_[0] > address) return {};
+  // Both searches look for the last one that begins at or below `address`, without branches that
+  // the processor would have to guess.
+  const std::uint64_t* first = first_.data();
+  for (std::size_t length = first_.size(); length > 1;) {
+    const std::size_t half = length / 2;
+    first += first[half] <= address ? half : 0;
+    length -= half;
+  }
+  const auto number = static_cast<std::size_t>(first - first_.data());
   const Chunk& chunk = chunk_at(number);
-  const Entry* base = chunk.entries.data();  // of the last interval that begins at or below address
+  const Entry* base = chunk.entries.data();
   for (std::uint32_t length = chunk.count; length > 1;) {
     const std::uint32_t half = length / 2;
-    base = base[half].begin <= address ? base + half : base;
+    base += base[half].begin <= address ? half : 0;
     length -= half;
   }
   const Place place{number, static_cast<std::uint32_t>(base - chunk.entries.data())};
@@ -301,15 +318,23 @@ void Shadow::erase_until(Place place, std::uint64_t end) {
   first_.erase(first_.begin() + gone, first_.begin() + gone_end);
 }
 
-void Shadow::split_at(std::uint64_t address) {
-  const Place place = find(address);
-  if (at_end(place) || entry(place).begin >= address) return;
+Shadow::Place Shadow::split(Place place, std::uint64_t address) {
+  if (at_end(place) || entry(place).begin >= address || entry(place).end <= address) return place;
   const std::uint32_t cell = take_cell();
   Entry& lower = entry(place);
   cells_[cell].copy_from(cells_[lower.cell]);
-  const Entry upper{address, lower.end, cell};
+  const Entry upper{address, lower.end, cell, lower.mark};
   lower.end = address;
-  insert(next(place), upper);
+  return insert(next(place), upper);
+}
+
+Shadow::Place Shadow::split_at_ends(Place first, Range range) {
+  const std::size_t count_before = interval_count_;
+  Place last = first;  // the first one that reaches the end of the range
+  while (!at_end(last) && entry(last).end < range.end) last = next(last);
+  split(last, range.end);
+  if (interval_count_ != count_before) first = find(range.begin);  // the cut may have moved it
+  return split(first, range.begin);
 }
 
 void Shadow::merge(Place place, std::uint64_t end) {
@@ -319,7 +344,7 @@ void Shadow::merge(Place place, std::uint64_t end) {
     if (at_end(after) || entry(after).begin > end) return;
     Entry& lower = entry(place);
     const Entry& upper = entry(after);
-    if (lower.end == upper.begin && cells_[lower.cell].same(cells_[upper.cell])) {
+    if (lower.end == upper.begin && same(lower, upper)) {
       lower.end = upper.end;
       erase(after);  // behind `place`, so that one stays where it is
     } else {
@@ -368,6 +393,7 @@ bool Shadow::check_invariants() const {
       if (now.begin >= now.end || now.cell >= cells_used_ || cell_seen[now.cell]) return false;
       cell_seen[now.cell] = true;
       const Cell& cell = cells_[now.cell];
+      if (now.mark != cell.mark()) return false;
       for (std::uint32_t i = 1; i < cell.read_count; ++i)
         if (cell.reads()[i - 1].agent >= cell.reads()[i].agent) return false;
       if (before != nullptr) {

@@ -77,6 +77,8 @@ class Shadow {
       return read_count <= kInlineReads ? few_reads.data() : many_reads.data();
     }
     [[nodiscard]] bool same(const Cell& other) const;
+    /// A checksum: cells that are the same have the same one.
+    [[nodiscard]] std::uint32_t mark() const;
     void set_write(const Record& record);
     void copy_from(const Cell& other);
     /// Adds `record` and drops all reads that `clock` covers.
@@ -87,6 +89,7 @@ class Shadow {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
     std::uint32_t cell = 0;
+    std::uint32_t mark = 0;  // Cell::mark() of the cell, so that neighbours compare without it
   };
 
   struct Chunk {
@@ -120,8 +123,14 @@ class Shadow {
   void erase(Place place);
   /// Removes all intervals from `place` on that begin before `end`.
   void erase_until(Place place, std::uint64_t end);
-  /// Makes `address` a border of intervals when it lies inside one.
-  void split_at(std::uint64_t address);
+  /// Cuts the interval at `place` in two when `address` lies inside; returns the one that begins
+  /// at `address` then, and `place` otherwise.
+  Place split(Place place, std::uint64_t address);
+  /// Makes both ends of `range` borders. `first` is find(range.begin); returns that place anew.
+  Place split_at_ends(Place first, Range range);
+  [[nodiscard]] bool same(const Entry& a, const Entry& b) const {
+    return a.mark == b.mark && cells_[a.cell].same(cells_[b.cell]);
+  }
   /// Merges neighbours from the one before `place` to the one that begins at `end`.
   void merge(Place place, std::uint64_t end);
 
@@ -134,8 +143,8 @@ class Shadow {
              const Site& site,
              std::size_t first_out,
              std::vector<Conflict>& out) const;
-  void write(Range range, const Record& record);
-  void read(Range range, const Record& record, const VectorClock& clock);
+  void write(Place first, Range range, const Record& record);
+  void read(Place first, Range range, const Record& record, const VectorClock& clock);
 
   // INVARIANT: first_[i] == chunks_[order_[i]].entries[0].begin; no chunk in order_ is empty.
   std::vector<std::uint64_t> first_;
