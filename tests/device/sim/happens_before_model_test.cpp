@@ -21,6 +21,7 @@ using spillway::sim::test::RaceOracle;
 namespace {
 
 constexpr std::size_t kBytes = 48;
+constexpr std::size_t kWideBytes = 500;  // enough for dozens of chunks of intervals
 
 struct Totals {
   std::uint64_t programs = 0;
@@ -35,12 +36,18 @@ struct Totals {
 class Program {
  public:
   Program(std::uint64_t seed, HappensBefore& engine, Totals& totals)
-      : random_(seed), engine_(engine), totals_(totals), oracle_(kBytes) {
+      : random_(seed),
+        engine_(engine),
+        totals_(totals),
+        wide_(random_.below(20) == 0),
+        bytes_(wide_ ? kWideBytes : kBytes),
+        oracle_(bytes_) {
     stride_ = random_.below(2) == 0 ? 1 : 4096;
     base_ = std::vector<std::uint64_t>{
         0,
         std::uint64_t{1} << 40,
-        ~std::uint64_t{0} - 64 * 4096}[static_cast<std::size_t>(random_.below(3))];
+        ~std::uint64_t{0} -
+            kWideBytes * std::uint64_t{4096}}[static_cast<std::size_t>(random_.below(3))];
   }
 
   /// "" or what differs.
@@ -128,11 +135,11 @@ class Program {
 
   void accesses(Node node, Epoch epoch) {
     node_epoch_[node] = epoch;
-    const std::size_t count = 1 + pick(3);
+    const std::size_t count = wide_ ? 10 + pick(20) : 1 + pick(3);
     for (std::size_t i = 0; i < count && wrong_.empty(); ++i) {
-      const std::size_t begin = pick(kBytes);
-      const std::size_t length = coin() ? 1 + pick(4) : 1 + pick(kBytes);
-      const std::size_t end = std::min(kBytes, begin + length);
+      const std::size_t begin = pick(bytes_);
+      const std::size_t length = (wide_ ? pick(16) != 0 : coin()) ? 1 + pick(4) : 1 + pick(bytes_);
+      const std::size_t end = std::min(bytes_, begin + length);
       const AccessKind kind = coin()         ? AccessKind::kRead
                               : pick(4) != 0 ? AccessKind::kWrite
                                              : static_cast<AccessKind>(2 + pick(4));
@@ -146,7 +153,7 @@ class Program {
     engine_.access(range, kind, epoch, "op", node, conflicts);
     ++totals_.accesses;
 
-    std::vector<std::set<RaceOracle::Touch>> reported(kBytes);
+    std::vector<std::set<RaceOracle::Touch>> reported(bytes_);
     for (const Conflict& conflict : conflicts) {
       if (conflict.later.op != node || conflict.later.epoch != epoch || conflict.later.kind != kind)
         wrong_ = "a conflict names another later access";
@@ -315,8 +322,8 @@ class Program {
         return;
       }
       case 17: {
-        const std::size_t begin = pick(kBytes);
-        const std::size_t end = std::min(kBytes, begin + pick(6));
+        const std::size_t begin = pick(bytes_);
+        const std::size_t end = std::min(bytes_, begin + pick(6));
         engine_.forget({base_ + begin * stride_, base_ + end * stride_});
         for (std::size_t byte = begin; byte < end; ++byte) oracle_.forget(byte);
         return;
@@ -336,6 +343,8 @@ class Program {
   Random random_;
   HappensBefore& engine_;
   Totals& totals_;
+  bool wide_;
+  std::size_t bytes_;
   RaceOracle oracle_;
   std::uint64_t stride_ = 1;
   std::uint64_t base_ = 0;

@@ -158,6 +158,21 @@ TEST_SUITE("unit") {
     CHECK(out.empty());
   }
 
+  TEST_CASE("a read that fills the gaps between its own pieces leaves one interval") {
+    for (std::uint64_t from = 0; from < 60; ++from) {
+      CAPTURE(from);
+      Shadow shadow;
+      std::vector<Conflict> out;
+      VectorClock clock;
+      const Site site{"test", 1, {0, clock.tick(0)}, AccessKind::kRead};
+      for (std::uint64_t piece = 0; piece < 60; ++piece)
+        shadow.access({piece * 4, piece * 4 + 2}, clock, site, out);
+      shadow.access({from * 4 + 1, 1000}, clock, site, out);
+      CHECK(shadow.check_invariants());
+      CHECK(shadow.interval_count() == from + 1);
+    }
+  }
+
   TEST_CASE("forgotten bytes race with nothing; their neighbours still do") {
     Agents agents;
     CHECK(agents.write(0, {0, 100}).empty());
