@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Only raw system calls and lock-free atomics below handle(): it runs inside a signal handler.
+#include "device/sim/host_guard.hpp"
+
+#include "device/sim/memory_layout.hpp"
+
+#include <csignal>
+#include <mutex>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+namespace spillway::sim {
+namespace {
+
+constexpr unsigned char kGarbage = 0xA5;
+
+std::array<std::atomic<HostGuard*>, HostGuard::kArmedMax> armed_guards;
+std::mutex install_mutex;
+std::size_t armed_count = 0;  // under install_mutex
+// The handlers before ours. Written before ours is installed, constant while it is.
+struct sigaction previous_segv;
+struct sigaction previous_bus;
+
+void chain(int signal_number, siginfo_t* info, void* context) {
+  const struct sigaction& previous = signal_number == SIGBUS ? previous_bus : previous_segv;
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(signal_number, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal_number);
+  } else {
+    // The kernel kills on an ignored synchronous fault too: give it back and fault once more.
+    struct sigaction fallback {};
+    fallback.sa_handler = SIG_DFL;
+    sigaction(signal_number, &fallback, nullptr);
+    // Nothing faults once more after a signal that somebody sent.
+    if (info->si_code <= 0) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal_number);
+  }
+}
+
+void on_fault(int signal_number, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  // A fault by an instruction has a positive code; kill(2) does not.
+  if (info->si_code > 0) {
+    const auto* machine = static_cast<const ucontext_t*>(context);
+    const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
+    const auto instruction = static_cast<std::uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
+    const bool write = (machine->uc_mcontext.gregs[REG_ERR] & 2) != 0;
+    for (std::atomic<HostGuard*>& entry : armed_guards) {
+      HostGuard* guard = entry.load(std::memory_order_acquire);
+      if (guard != nullptr && guard->handle(address, instruction, write)) {
+        errno = saved_errno;
+        return;
+      }
+    }
+  }
+  errno = saved_errno;
+  chain(signal_number, info, context);
+}
+
+bool ours(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_fault;
+}
+
+void install(int signal_number, struct sigaction* previous) {
+  struct sigaction now {};
+  sigaction(signal_number, nullptr, &now);
+  if (ours(now)) return;
+  *previous = now;
+  struct sigaction action {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal_number, &action, nullptr);
+}
+
+void uninstall(int signal_number, const struct sigaction& previous) {
+  struct sigaction now {};
+  sigaction(signal_number, nullptr, &now);
+  // Somebody who came later may chain to ours: then ours stays and only passes on.
+  if (ours(now)) sigaction(signal_number, &previous, nullptr);
+}
+
+bool open_page(std::uint64_t page, int protection) {
+  return syscall(SYS_mprotect, page, kPageBytes, protection) == 0;
+}
+
+// An anonymous page of garbage over whatever was there.
+bool garbage_page(std::uint64_t page) {
+  const long at = syscall(SYS_mmap,
+                          page,
+                          kPageBytes,
+                          PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+                          -1,
+                          0);
+  if (static_cast<std::uint64_t>(at) != page) return false;
+  auto* bytes = reinterpret_cast<volatile unsigned char*>(page);
+  for (std::size_t i = 0; i < kPageBytes; ++i) bytes[i] = kGarbage;
+  return true;
+}
+
+}  // namespace
+
+const char* host_fault_kind_name(HostFaultKind kind) {
+  switch (kind) {
+    case HostFaultKind::kDeviceAddress:
+      return "host touched device memory";
+    case HostFaultKind::kGuarded:
+      return "host touched pinned memory that is in flight";
+    case HostFaultKind::kNotAllocated:
+      return "host touched pinned memory that is not allocated";
+    case HostFaultKind::kKernel:
+      return "kernel touched memory it did not declare or map";
+  }
+  return "?";
+}
+
+bool HostGuard::arm(const Ranges& ranges) {
+  const std::lock_guard<std::mutex> lock(install_mutex);
+  ranges_ = ranges;
+  for (std::size_t i = 0; i < kArmedMax; ++i) {
+    if (armed_guards[i].load(std::memory_order_relaxed) != nullptr) continue;
+    if (armed_count++ == 0) {
+      install(SIGSEGV, &previous_segv);
+      install(SIGBUS, &previous_bus);
+    }
+    slot_ = i;
+    armed_guards[i].store(this, std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
+void HostGuard::disarm() {
+  const std::lock_guard<std::mutex> lock(install_mutex);
+  if (slot_ == kArmedMax) return;
+  armed_guards[slot_].store(nullptr, std::memory_order_release);
+  slot_ = kArmedMax;
+  if (--armed_count == 0) {
+    uninstall(SIGSEGV, previous_segv);
+    uninstall(SIGBUS, previous_bus);
+  }
+}
+
+bool HostGuard::handle(std::uint64_t address, std::uint64_t instruction, bool write) {
+  const std::uint64_t page = address & ~(kPageBytes - 1);
+  HostFault fault{address, instruction, 0, write, HostFaultKind::kDeviceAddress};
+  if (const std::uint64_t offset = address - ranges_.base; offset < ranges_.span_bytes) {
+    if (offset >= ranges_.host_begin && offset < ranges_.host_end) {
+      const PageGuard guard = ranges_.guards[(offset - ranges_.host_begin) / kPageBytes];
+      fault.kind = guard.no_access + guard.read_only != 0 ? HostFaultKind::kGuarded
+                                                          : HostFaultKind::kNotAllocated;
+      // After a read only reads are opened, so that a write behind it is seen as well.
+      if (!open_page(page, write ? PROT_READ | PROT_WRITE : PROT_READ)) return false;
+    } else if (!garbage_page(page)) {
+      return false;
+    }
+  } else if (const std::uint64_t seen = address - ranges_.mirror; seen < ranges_.span_bytes) {
+    fault.kind = HostFaultKind::kKernel;
+    fault.address = ranges_.base + seen;
+    if (!garbage_page(page)) return false;
+  } else {
+    return false;
+  }
+  fault.thread = static_cast<std::int32_t>(syscall(SYS_gettid));
+  const std::size_t at = count_.fetch_add(1, std::memory_order_acq_rel);
+  if (at < kRecordsMax) records_[at] = fault;
+  return true;
+}
+
+}  // namespace spillway::sim
