@@ -5,6 +5,7 @@
 
 #include "core/status.hpp"
 #include "device/driver.hpp"
+#include "device/launch_shape.hpp"
 #include "device/owned_handle.hpp"
 #include "device/stream.hpp"
 
@@ -14,26 +15,6 @@
 #include <utility>
 
 namespace spillway {
-
-/// How many threads run: blocks x threads per block, and shared bytes per block.
-struct LaunchShape {
-  unsigned int grid_x = 1;
-  unsigned int grid_y = 1;
-  unsigned int grid_z = 1;
-  unsigned int block_x = 1;
-  unsigned int block_y = 1;
-  unsigned int block_z = 1;
-  unsigned int shared_bytes = 0;
-};
-
-/// One thread per element, `block` threads at a time; at most the 2^31 - 1 blocks that a grid has.
-constexpr LaunchShape shape_for(std::uint64_t elements, unsigned int block = 256) {
-  const std::uint64_t blocks = elements == 0 ? 1 : (elements - 1) / block + 1;
-  LaunchShape shape;
-  shape.grid_x = static_cast<unsigned int>(blocks < 0x7fffffff ? blocks : 0x7fffffff);
-  shape.block_x = block;
-  return shape;
-}
 
 class Module {
  public:
@@ -80,12 +61,12 @@ class Kernel {
     // One more than needed: an array of none does not exist.
     void* addresses[sizeof...(Parameters) + 1] = {static_cast<void*>(&parameters)..., nullptr};
     SPW_CU_TRY(driver_->cuLaunchKernel(function_,
-                                       shape.grid_x,
-                                       shape.grid_y,
-                                       shape.grid_z,
-                                       shape.block_x,
-                                       shape.block_y,
-                                       shape.block_z,
+                                       shape.grid[0],
+                                       shape.grid[1],
+                                       shape.grid[2],
+                                       shape.block[0],
+                                       shape.block[1],
+                                       shape.block[2],
                                        shape.shared_bytes,
                                        stream.handle(),
                                        addresses,

@@ -261,8 +261,8 @@ TEST_SUITE("unit") {
       CHECK(missing.status().message().find("nobody") != std::string::npos);
     }
     CHECK(counting.live_count() == 0);
-    CHECK(shape_for(257).grid_x == 2);
-    CHECK(shape_for(~std::uint64_t{0}).grid_x == 0x7fffffff);
+    CHECK(shape_for(257).grid[0] == 2);
+    CHECK(shape_for(~std::uint64_t{0}).grid[0] == 0x7fffffff);
   }
 
   TEST_CASE("the current context is adopted; only without one the primary is retained") {
