@@ -38,7 +38,10 @@ class Atomic {
   }
 
   /// Strong. On failure `expected` becomes the value found.
-  bool compare_exchange(T& expected, T desired, std::memory_order success, std::memory_order failure) {
+  bool compare_exchange(T& expected,
+                        T desired,
+                        std::memory_order success,
+                        std::memory_order failure) {
     HostScheduler* scheduler = host_scheduler();
     if (scheduler != nullptr) [[unlikely]]
       scheduler->atomic_before(this, AtomicAccess::kReadModifyWrite);
@@ -53,27 +56,19 @@ class Atomic {
   }
 
   /// These return the value before. Unsigned and signed integers wrap around.
-  T fetch_add(T operand, std::memory_order order)
-    requires std::is_integral_v<T>
-  {
+  T fetch_add(T operand, std::memory_order order) requires std::is_integral_v<T> {
     return access(
         AtomicAccess::kReadModifyWrite, order, [&] { return value_.fetch_add(operand, order); });
   }
-  T fetch_sub(T operand, std::memory_order order)
-    requires std::is_integral_v<T>
-  {
+  T fetch_sub(T operand, std::memory_order order) requires std::is_integral_v<T> {
     return access(
         AtomicAccess::kReadModifyWrite, order, [&] { return value_.fetch_sub(operand, order); });
   }
-  T fetch_or(T operand, std::memory_order order)
-    requires std::is_integral_v<T>
-  {
+  T fetch_or(T operand, std::memory_order order) requires std::is_integral_v<T> {
     return access(
         AtomicAccess::kReadModifyWrite, order, [&] { return value_.fetch_or(operand, order); });
   }
-  T fetch_and(T operand, std::memory_order order)
-    requires std::is_integral_v<T>
-  {
+  T fetch_and(T operand, std::memory_order order) requires std::is_integral_v<T> {
     return access(
         AtomicAccess::kReadModifyWrite, order, [&] { return value_.fetch_and(operand, order); });
   }

@@ -23,8 +23,8 @@ struct ThreadsAbandoned {};
 enum class AtomicAccess : std::uint8_t { kLoad, kStore, kReadModifyWrite };
 
 /// All hooks are called by the thread that they are about. Objects are known by address; `name` is
-/// a static string. Blocking hooks may throw ThreadsAbandoned unless a NoAbandonScope is open or the
-/// stack is unwinding already.
+/// a static string. Blocking hooks may throw ThreadsAbandoned unless a NoAbandonScope is open or
+/// the stack is unwinding already.
 class HostScheduler {
  public:
   HostScheduler() = default;
@@ -84,8 +84,7 @@ inline std::uint32_t held_lock_count() { return t_host_thread_state.held_locks; 
 /// Installs a scheduler for the calling OS thread, and what was there before at its end.
 class HostSchedulerScope {
  public:
-  explicit HostSchedulerScope(HostScheduler* scheduler)
-      : before_(t_host_thread_state.scheduler) {
+  explicit HostSchedulerScope(HostScheduler* scheduler) : before_(t_host_thread_state.scheduler) {
     t_host_thread_state.scheduler = scheduler;
   }
   HostSchedulerScope(const HostSchedulerScope&) = delete;

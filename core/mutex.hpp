@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mutex and its guards: std::mutex, unless a HostScheduler is installed on the calling thread,
-// which then decides who gets it. The native lock is taken as well, so that an object shared between
-// simulators, or with threads that have none, is still protected.
+// which then decides who gets it. The native lock is taken as well, so that an object shared
+// between simulators, or with threads that have none, is still protected.
 #pragma once
 
 #include "core/host_scheduler.hpp"

@@ -19,9 +19,9 @@ class Task {
   Task() = default;
 
   template <typename F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Task> &&
-             std::is_invocable_v<std::decay_t<F>&>)
-  Task(F&& function) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, Task> && std::is_invocable_v<std::decay_t<F>&>)
+      Task(
+          F&& function) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
     using Function = std::decay_t<F>;
     if constexpr (kFits<Function>) {
       ::new (static_cast<void*>(bytes_)) Function(std::forward<F>(function));
@@ -61,18 +61,18 @@ class Task {
   };
 
   template <typename F>
-  static constexpr bool kFits = sizeof(F) <= kInlineBytes &&
-                                alignof(F) <= alignof(std::max_align_t) &&
-                                std::is_nothrow_move_constructible_v<F>;
+  static constexpr bool kFits =
+      sizeof(F) <= kInlineBytes &&
+      alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
 
   template <typename F>
-  static constexpr Operations kInlineOperations = {
-      [](void* at) { (*static_cast<F*>(at))(); },
-      [](void* from, void* to) {
-        ::new (to) F(std::move(*static_cast<F*>(from)));
-        static_cast<F*>(from)->~F();
-      },
-      [](void* at) { static_cast<F*>(at)->~F(); }};
+  static constexpr Operations kInlineOperations = {[](void* at) { (*static_cast<F*>(at))(); },
+                                                   [](void* from, void* to) {
+                                                     ::new (to)
+                                                         F(std::move(*static_cast<F*>(from)));
+                                                     static_cast<F*>(from)->~F();
+                                                   },
+                                                   [](void* at) { static_cast<F*>(at)->~F(); }};
 
   template <typename F>
   static constexpr Operations kHeapOperations = {

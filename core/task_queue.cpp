@@ -85,8 +85,8 @@ bool TaskQueue::try_post(Task& task) {
 Status TaskQueue::drain() {
   if (t_own_queue == this) return inside_own_task("drain");
   UniqueLock lock(mutex_);
-  is_idle_.wait(
-      lock, [this]() SPW_NO_THREAD_SAFETY { return waiting_.empty() && running_count_ == 0; });
+  is_idle_.wait(lock,
+                [this]() SPW_NO_THREAD_SAFETY { return waiting_.empty() && running_count_ == 0; });
   return {};
 }
 
@@ -125,8 +125,8 @@ void TaskQueue::work() {
     Task task;
     {
       UniqueLock lock(mutex_);
-      has_work_.wait(
-          lock, [this]() SPW_NO_THREAD_SAFETY { return stopping_ || !waiting_.empty(); });
+      has_work_.wait(lock,
+                     [this]() SPW_NO_THREAD_SAFETY { return stopping_ || !waiting_.empty(); });
       if (waiting_.empty()) return;
       task = std::move(waiting_.front());
       waiting_.pop_front();

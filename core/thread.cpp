@@ -58,9 +58,8 @@ Result<Thread> Thread::start(const char* name, Task body) {
   running->body = std::move(body);
   running->scheduler = host_scheduler();
   if (running->scheduler != nullptr) {
-    SPW_ASSIGN_OR_RETURN(
-        running->number,
-        running->scheduler->thread_create(name, &Running::enter, running.get()));
+    SPW_ASSIGN_OR_RETURN(running->number,
+                         running->scheduler->thread_create(name, &Running::enter, running.get()));
   } else {
     try {
       running->native = std::thread(&Running::enter_native, running.get());

@@ -41,8 +41,8 @@ class Thread {
 /// Lets another thread run.
 void host_yield();
 
-/// Nanoseconds of the scheduler's virtual time, else of CLOCK_MONOTONIC: the clock of every deadline
-/// in core/.
+/// Nanoseconds of the scheduler's virtual time, else of CLOCK_MONOTONIC: the clock of every
+/// deadline in core/.
 std::int64_t host_now_ns();
 void host_sleep_until(std::int64_t deadline_ns);
 

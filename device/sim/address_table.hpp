@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A hash table from address to a small number that empties in constant time: the simulator forgets
-// all locks and atomics between two runs. Look-up only; there is no way to iterate, because an order
-// by address would differ from run to run.
+// all locks and atomics between two runs. Look-up only; there is no way to iterate, because an
+// order by address would differ from run to run.
 #pragma once
 
 #include <cstddef>

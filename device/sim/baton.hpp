@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The baton of cooperative host threads: whoever takes sleeps until someone gives. One futex word, so
-// a hand-over costs one wake-up and one sleep, and the release/acquire pair carries all memory.
+// The baton of cooperative host threads: whoever takes sleeps until someone gives. One futex word,
+// so a hand-over costs one wake-up and one sleep, and the release/acquire pair carries all memory.
 #pragma once
 
 #include <atomic>

@@ -2,8 +2,9 @@
 // Mutexes, conditions and atomics under HostThreads: who holds and waits, and their clocks.
 //   unlock -> next lock    the mutex's clock is joined by the one and into the other
 //   store -> acquire load  a store replaces the location's clock: the thread's own if it releases,
-//                          nothing if it is relaxed; a read-modify-write that releases joins it, and
-//                          a relaxed one leaves it, so both continue the release sequence (C++20)
+//                          nothing if it is relaxed; a read-modify-write that releases joins it,
+//                          and a relaxed one leaves it, so both continue the release sequence
+//                          (C++20)
 #include "device/sim/host_threads.hpp"
 
 #include <algorithm>
@@ -72,8 +73,7 @@ bool HostThreads::is_free(void* mutex) { return static_cast<const Object*>(mutex
 
 /// Waits until it is free and takes it.
 bool HostThreads::lock(Object& mutex) {
-  if (mutex.owner != kNone &&
-      !block(&is_free, &mutex, "mutex", kNoDeadlineNs, &mutex, kNone)) {
+  if (mutex.owner != kNone && !block(&is_free, &mutex, "mutex", kNoDeadlineNs, &mutex, kNone)) {
     return false;
   }
   mutex.owner = current_;
@@ -133,8 +133,7 @@ struct HostThreads::ConditionWait {
     if (left) return false;
     left = true;
     --condition.waiting;
-    const auto token =
-        std::lower_bound(condition.tokens.begin(), condition.tokens.end(), arrival);
+    const auto token = std::lower_bound(condition.tokens.begin(), condition.tokens.end(), arrival);
     if (token == condition.tokens.end()) return false;
     condition.tokens.erase(token);
     return true;
@@ -195,9 +194,7 @@ void HostThreads::atomic_before(const void* location, AtomicAccess access) {
   }
 }
 
-void HostThreads::atomic_after(const void* location,
-                               AtomicAccess access,
-                               std::memory_order order) {
+void HostThreads::atomic_after(const void* location, AtomicAccess access, std::memory_order order) {
   if (access != AtomicAccess::kStore && acquires(order)) {
     if (const Object* known = find(location)) environment_.acquire(current_, known->clock);
   }

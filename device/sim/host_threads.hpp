@@ -29,16 +29,16 @@ class HostEnvironment {
   /// A point where the current thread could be overtaken: may run device steps, may switch_to.
   virtual void point(const char* what) = 0;
 
-  /// Lets others go on until ready(argument), which is also what makes the current thread runnable()
-  /// meanwhile; returns early only when abandoned(), to be tested after every switch_to. With nobody
-  /// runnable, time moves to earliest_deadline_ns(); without a deadline that is a deadlock: report
-  /// describe_waits(), call abandon() and return.
+  /// Lets others go on until ready(argument), which is also what makes the current thread
+  /// runnable() meanwhile; returns early only when abandoned(), to be tested after every switch_to.
+  /// With nobody runnable, time moves to earliest_deadline_ns(); without a deadline that is a
+  /// deadlock: report describe_waits(), call abandon() and return.
   virtual void wait_until(bool (*ready)(void*), void* argument, const char* what) = 0;
 
   virtual std::int64_t now_ns() = 0;
 
-  /// Happens-before: `thread` comes after `from`. And: `into` (joined) comes after what `thread` has
-  /// done so far, not after what it does next.
+  /// Happens-before: `thread` comes after `from`. And: `into` (joined) comes after what `thread`
+  /// has done so far, not after what it does next.
   virtual void acquire(std::uint32_t thread, const VectorClock& from) = 0;
   virtual void release(std::uint32_t thread, VectorClock& into) = 0;
 
@@ -52,8 +52,8 @@ class HostEnvironment {
   /// switch_to.
   virtual std::uint32_t thread_ended(std::uint32_t thread) = 0;
 
-  /// A rule of the locks was broken; `name` is that of the lock or thread. The default is SPW_CHECK's
-  /// way.
+  /// A rule of the locks was broken; `name` is that of the lock or thread. The default is
+  /// SPW_CHECK's way.
   virtual void misuse(const char* what, const char* name);
 };
 
@@ -67,9 +67,9 @@ class HostThreads final : public HostScheduler {
   /// As reset(), and ends the pool of OS threads.
   ~HostThreads() override;
 
-  /// A new run with the calling OS thread as thread 0. Threads that have not ended are abandoned and
-  /// unwound first. Keeps OS threads and memory: a thread_local of the program keeps its value from
-  /// one thread to the next that gets the same OS thread. REQUIRES: called by thread 0, or by
+  /// A new run with the calling OS thread as thread 0. Threads that have not ended are abandoned
+  /// and unwound first. Keeps OS threads and memory: a thread_local of the program keeps its value
+  /// from one thread to the next that gets the same OS thread. REQUIRES: called by thread 0, or by
   /// another OS thread when thread 0 is the only one.
   void reset();
 
@@ -130,9 +130,7 @@ class HostThreads final : public HostScheduler {
   bool mutex_try_lock(const void* mutex, const char* name) override;
   bool mutex_unlock(const void* mutex) override;
   bool mutex_is_held(const void* mutex) override;
-  bool condition_wait(const void* condition,
-                      const void* mutex,
-                      std::int64_t deadline_ns) override;
+  bool condition_wait(const void* condition, const void* mutex, std::int64_t deadline_ns) override;
   void condition_notify(const void* condition, bool all) override;
   void atomic_before(const void* location, AtomicAccess access) override;
   void atomic_after(const void* location, AtomicAccess access, std::memory_order order) override;
@@ -155,7 +153,8 @@ class HostThreads final : public HostScheduler {
     // condition; INVARIANT: tokens.size() <= waiting
     std::uint64_t arrivals = 0;  // of waiters, ever
     std::uint32_t waiting = 0;
-    std::vector<std::uint64_t> tokens;  // per notification, ascending: newest arrival that may take it
+    std::vector<std::uint64_t>
+        tokens;  // per notification, ascending: newest arrival that may take it
   };
 
   struct HostThread {
@@ -173,9 +172,9 @@ class HostThreads final : public HostScheduler {
     void* ready_argument = nullptr;
     const char* what = "";
     std::int64_t deadline_ns = kNoDeadlineNs;
-    const Object* waits_for = nullptr;           // mutex or condition
-    std::uint32_t waits_for_thread = kNone;      // to end
-    std::uint64_t arrival = 0;                   // at the condition
+    const Object* waits_for = nullptr;       // mutex or condition
+    std::uint32_t waits_for_thread = kNone;  // to end
+    std::uint64_t arrival = 0;               // at the condition
 
     // In an abandoned run.
     std::uint64_t stuck_at = 0;  // progress_ when it found nothing to do
