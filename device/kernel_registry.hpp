@@ -11,7 +11,9 @@
 //   register_kernel(make_kernel<scale, scale_accesses, scale_cost>("scale"));
 #pragma once
 
+#include "device/calibration.hpp"
 #include "device/driver_types.hpp"
+#include "device/launch_shape.hpp"
 
 #include <array>
 #include <cstddef>
@@ -22,18 +24,6 @@
 #include <vector>
 
 namespace spillway {
-
-struct LaunchShape {
-  unsigned int grid[3] = {1, 1, 1};
-  unsigned int block[3] = {1, 1, 1};
-  unsigned int shared_bytes = 0;
-
-  [[nodiscard]] std::uint64_t threads() const {
-    std::uint64_t n = 1;
-    for (int i = 0; i < 3; ++i) n *= static_cast<std::uint64_t>(grid[i]) * block[i];
-    return n;
-  }
-};
 
 /// How a kernel uses a range. kWrite promises that every byte is written whatever was there; a
 /// kernel that leaves some bytes alone declares kUpdate.
@@ -69,6 +59,7 @@ struct KernelCost {
   double flops = 0;
   std::uint64_t memory_bytes = 0;
   std::int64_t fixed_ns = 0;
+  MathMode math = MathMode::kFp32;  // whose rate the arithmetic runs at
 };
 
 /// Where the body finds the bytes behind a device address.

@@ -8,16 +8,12 @@
 #pragma once
 
 #include "core/status.hpp"
+#include "device/sim/options.hpp"
 #include "device/sim/slot_arena.hpp"
 
 #include <cstdint>
 
 namespace spillway::sim {
-
-enum class Contents : std::uint8_t {
-  kFull,  // every byte exists, and the host faults where it must not look
-  kNone,  // tables and accounting only; addresses are numbers that no process can map
-};
 
 struct MemoryOptions {
   std::uint32_t device_count = 1;                       // at most kDevicesMax

@@ -106,7 +106,8 @@ struct Options {
   std::vector<std::uint32_t> choices;  // kReplay
   std::uint32_t launch_queue = 1024;   // operations outstanding before an enqueue blocks
   std::uint32_t copy_pieces = 2;       // at least; adversarial modes
-  bool check_kernels = false;          // prove what kernels declare; docs/simulation.md
+  bool foreign_threads = false;  // host threads are not core/'s: serialise calls, schedule nothing
+  bool check_kernels = false;    // prove what kernels declare; docs/simulation.md
   std::vector<FaultRule> faults;
 
   /// kTimed: the device's numbers; memory_bytes and granularity_bytes stay what is said above.

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of the simulated GPU: streams and their queues, events, contexts, the clocks of the
+// race checker, memory, host threads, and the loop that decides who goes next. The api_*.cpp files
+// are the driver's functions over it. One host thread is inside at any time.
+#pragma once
+
+#include "device/driver.hpp"
+#include "device/memory_observer.hpp"
+#include "device/sim/blocks.hpp"
+#include "device/sim/handles.hpp"
+#include "device/sim/happens_before.hpp"
+#include "device/sim/host_threads.hpp"
+#include "device/sim/memory.hpp"
+#include "device/sim/op.hpp"
+#include "device/sim/options.hpp"
+#include "device/sim/report.hpp"
+#include "device/sim/schedule.hpp"
+#include "device/sim/timed_run.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace spillway::sim {
+
+/// Index of a driver function in the table.
+enum class Api : std::uint16_t {
+#define SPW_SIM_API(member, symbol, version, parameters) member,
+  SPW_DRIVER_FUNCTIONS(SPW_SIM_API)
+#undef SPW_SIM_API
+      kCount
+};
+const char* name_of(Api api);
+
+struct StreamState {
+  std::uint32_t index = 0;
+  std::uint64_t id = 0;  // cuStreamGetId
+  cu::Stream handle = nullptr;
+  std::uint32_t context = 0;
+  AgentId agent = 0;
+  int priority = 0;
+  bool blocking = true;  // joined by the legacy stream
+  bool legacy = false;
+  bool live = true;       // not destroyed
+  bool internal = false;  // a lane of a graph launch
+
+  // INVARIANT: completed <= enqueued; queue from head on holds exactly seq completed + 1 ..
+  // enqueued.
+  std::uint64_t enqueued = 0;
+  std::uint64_t completed = 0;
+  std::int64_t completed_ns = 0;  // when the newest completed one did
+  std::vector<Op> queue;
+  std::size_t head = 0;
+  std::vector<std::uint32_t> waiters;  // timed: streams whose head waits for this one
+  std::uint64_t lied_about = 0;        // the tail that queries lie about
+  std::uint32_t lies_left = 0;
+
+  [[nodiscard]] bool idle() const { return head == queue.size(); }
+  [[nodiscard]] StreamPoint tail() const { return {index, enqueued}; }
+};
+
+struct EventState {
+  std::uint64_t serial = 0;  // tells a recycled slot apart
+  std::uint32_t context = 0;
+  unsigned int flags = 0;
+  std::uint64_t records = 0;  // how often recorded; 0 never
+  StreamPoint point;          // of the newest record
+  VectorClock clock;          // of the newest record
+  std::int64_t completed_ns = -1;
+  std::uint32_t lies_left = 0;  // how often a query still says not ready
+};
+
+struct ContextState {
+  int device = 0;
+  std::uint32_t retained = 0;
+  std::uint32_t legacy_stream = 0;
+  std::vector<std::uint32_t> peers;  // devices this context may reach
+};
+
+/// What the engine knows of a host thread beyond HostThreads.
+struct ThreadState {
+  AgentId agent = 0;
+  bool known = false;
+  std::vector<std::uint32_t> contexts;  // stack; the current one last
+  std::uint32_t per_thread_stream = 0xffffffffu;
+  cu::StreamCaptureMode capture_mode = cu::StreamCaptureMode::kGlobal;
+  bool in_callback = false;
+  std::int64_t now_ns = 0;
+};
+
+struct ModuleState {};
+
+class Engine final : public HostEnvironment, public MemoryObserver {
+ public:
+  Engine();
+  ~Engine() override;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// A fresh machine; the calling thread is host thread 0.
+  Status reset(const Options& options);
+
+  // -- entry of every API call ------------------------------------------------------------------
+  /// What the call returns at once instead of being served, or kSuccess. Runs the scheduler.
+  cu::Result enter(Api api, std::uint64_t bytes);
+
+  // -- state --------------------------------------------------------------------------------------
+  Options options;
+  Schedule schedule;
+  HappensBefore clocks;
+  std::unique_ptr<Memory> memory;
+  HostThreads threads;
+  Blocks blocks;
+  TimedRun timed;
+  std::vector<Report> reports;
+
+  std::vector<std::unique_ptr<StreamState>> streams;  // by index; [0, stream_count) of this run
+  std::size_t stream_count = 0;
+  HandleTable<std::uint32_t> stream_handles;  // slot -> stream index
+  HandleTable<EventState> events;
+  HandleTable<ContextState> contexts;
+  HandleTable<ModuleState> modules;
+  std::vector<std::uint32_t> primary_context;  // by device; kNone
+  std::vector<ThreadState> thread_states;      // by thread number
+  bool initialized = false;
+  cu::Result sticky = cu::Result::kSuccess;
+  std::uint64_t op_count = 0;
+  std::uint64_t call_count = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t next_stream_id = 0;
+  std::uint64_t next_event_serial = 0;
+  std::uint64_t fingerprint = 0;  // FNV-1a of calls and steps in their order
+  static constexpr std::uint32_t kNone = 0xffffffffu;
+
+  void mix(std::uint32_t value) {
+    for (int i = 0; i < 4; ++i)
+      fingerprint = (fingerprint ^ (value >> (8 * i) & 0xffu)) * 0x100000001b3ull;
+  }
+  [[nodiscard]] bool has(Semantic s) const { return options.semantics.has(s); }
+  [[nodiscard]] bool is_timed() const { return options.mode == Mode::kTimed; }
+  [[nodiscard]] bool has_contents() const { return options.contents == Contents::kFull; }
+
+  // -- threads and contexts -----------------------------------------------------------------------
+  ThreadState& self() { return thread(threads.current()); }
+  ThreadState& thread(std::uint32_t number);
+  AgentId self_agent() { return self().agent; }
+  /// The current context, or kNone.
+  std::uint32_t current_context();
+  /// Programs of the emulated libraries bring threads of their own: calls then serialise here, and
+  /// each thread of the operating system is a host thread of the run.
+  [[nodiscard]] bool foreign_threads() const { return options.foreign_threads; }
+  std::mutex foreign_mutex;
+  std::unique_lock<std::mutex> observer_lock() {
+    return foreign_threads() ? std::unique_lock(foreign_mutex) : std::unique_lock<std::mutex>();
+  }
+
+  // -- streams ------------------------------------------------------------------------------------
+  /// Resolves a handle, the default ones included. kInvalidHandle (and a report) for a stale or
+  /// foreign one.
+  cu::Result find_stream(cu::Stream handle, const char* call, StreamState** out);
+  cu::Result find_event(cu::Event handle, const char* call, EventState** out, std::uint32_t* index);
+  StreamState& make_stream(std::uint32_t context, unsigned int flags, int priority, bool internal);
+  /// Whether the next handle or address is the one that was freed last.
+  bool reuse_now() { return has(Semantic::kImmediateReuse); }
+  [[nodiscard]] int device_of(const StreamState& stream) const {
+    return contexts[stream.context].device;
+  }
+
+  // -- operations ---------------------------------------------------------------------------------
+  /// Enqueues: takes its place in the clocks, checks its accesses. kInvalidValue when a copy or
+  /// fill names an address without memory. May block (full queue).
+  cu::Result submit(StreamState& stream, Op&& op);
+  /// Makes the current host thread wait. False when it can never happen (reported).
+  bool wait_for(StreamPoint point, const char* call);
+  [[nodiscard]] bool is_complete(StreamPoint point) const {
+    return streams[point.stream]->completed >= point.seq;
+  }
+  cu::Result synchronize_stream(StreamState& stream, const char* call);
+  /// Everything enqueued so far in all streams of the context (kNone: of all).
+  cu::Result synchronize_all(std::uint32_t context, const char* call);
+  /// The host now knows what `from` knows; lifts the page guards that this releases.
+  void host_join(const VectorClock& from);
+  /// Runs what a query asks for as far as it can run without the caller.
+  void nudge(StreamPoint point);
+  /// The first of the op's dependencies that is not complete.
+  bool first_missing(const Op& op, StreamPoint* missing) const;
+
+  // -- memory (engine_memory.cpp) -----------------------------------------------------------------
+  [[nodiscard]] Place place_of(std::uint64_t address) const;
+  [[nodiscard]] std::byte* bytes_of(const Operand& operand) const;
+  [[nodiscard]] bool reachable(const Operand& operand, std::uint64_t bytes, int device);
+  /// "device memory block 3 + 0x40", never a raw address.
+  [[nodiscard]] std::string place_text(std::uint64_t address) const;
+  /// A lifetime event of the calling thread over [address, address + bytes).
+  void host_lifetime(std::uint64_t address, std::uint64_t bytes, AccessKind kind, const char* call);
+  /// A mapping begins or ends at [address, address + bytes): work that goes through these addresses
+  /// must be ordered; work through another mapping of the same memory need not.
+  void address_lifetime(std::uint64_t address,
+                        std::uint64_t bytes,
+                        AccessKind kind,
+                        const char* call);
+  /// An announced access of the host to pinned memory.
+  void host_access(const void* address, std::uint64_t bytes, AccessKind kind, const char* call);
+  /// kDocumented: nothing. kObserved: the call waits for the device, as drivers have been seen to.
+  void observed_synchronization(const char* call);
+  /// A refusal of Memory, as a report (kStrictPreconditions) and a driver code.
+  cu::Result refuse(MemoryError error, const char* call);
+  /// A block of a pool begins or ends at this point of the stream: checked for order, poisoned.
+  void enqueue_lifetime(StreamState& stream,
+                        std::uint64_t address,
+                        std::uint64_t bytes,
+                        AccessKind kind,
+                        std::uint32_t poison,
+                        const char* call);
+  /// Drops guards that lie in memory that is about to go.
+  void forget_guards(ByteRange range);
+
+  // -- reports ------------------------------------------------------------------------------------
+  void report(ReportKind kind, std::string text);
+  void report_conflicts();
+  /// kStrictPreconditions only.
+  void misuse(const char* call, const std::string& text);
+  /// "stream 3", "the legacy default stream".
+  [[nodiscard]] std::string describe(const StreamState& stream) const;
+  void fail_sticky(cu::Result result);
+
+  /// End of the program: runs out what is queued, reports what is still alive.
+  void finish();
+
+  // -- HostEnvironment ----------------------------------------------------------------------------
+  void point(const char* what) override;
+  void wait_until(bool (*ready)(void*), void* argument, const char* what) override;
+  std::int64_t now_ns() override;
+  void acquire(std::uint32_t thread, const VectorClock& from) override;
+  void release(std::uint32_t thread, VectorClock& into) override;
+  void thread_born(std::uint32_t thread, std::uint32_t parent) override;
+  std::uint32_t thread_ended(std::uint32_t thread) override;
+  void misuse(const char* what, const char* name) override;
+
+  // -- MemoryObserver -----------------------------------------------------------------------------
+  void arena_begin(cu::DevicePtr pointer, std::size_t bytes) override;
+  void arena_end(cu::DevicePtr pointer, std::size_t bytes) override;
+  void block_allocated(cu::DevicePtr pointer, std::size_t bytes, cu::Stream stream) override;
+  void block_freed(cu::DevicePtr pointer, cu::Stream stream) override;
+  void host_reads(const void* pointer, std::size_t bytes) override;
+  void host_writes(void* pointer, std::size_t bytes) override;
+
+  // -- device steps (engine.cpp, execute.cpp) -----------------------------------------------------
+  [[nodiscard]] bool eligible(const StreamState& stream);
+  /// One step of the stream's head: a piece of a copy, a kernel. REQUIRES: eligible(stream).
+  void step(StreamState& stream);
+  void complete_head(StreamState& stream, std::int64_t at_ns);
+  /// The effect of the next piece on the bytes.
+  void execute(StreamState& stream, Op& op);
+  void start_callback(StreamState& stream);
+  /// Runs one thing that is not the calling thread; false when there is none.
+  bool run_one_other();
+
+  AccessList access_list;  // scratch of launches
+
+ private:
+  void gather(bool with_self);
+  void set_now(std::int64_t now_ns);
+  [[nodiscard]] std::string flat_text(Range range);
+  bool force(StreamPoint target);
+  void run_kernel(StreamState& stream, Op& op);
+  void check_kernel(const StreamState& stream,
+                    const Op& op,
+                    const void* const* parameters,
+                    const PointerResolver& resolver);
+  bool check_reachable(const Op& op, const StreamState& stream);
+  bool value_arrived(const Op& op);
+  bool check_accesses(const Op& op, const StreamState& stream);
+  bool check_access(const Op& op, const StreamState& stream, const KernelAccess& access);
+  void guard_operands(const Op& op);
+  void guard_operand(const Operand& operand, std::uint64_t bytes, bool device_writes, Epoch epoch);
+  void lift_guards();
+  void collect_host_faults(const Op* op, const StreamState* stream);
+  void block_event(cu::DevicePtr pointer,
+                   std::uint64_t bytes,
+                   AccessKind kind,
+                   std::uint32_t poison,
+                   cu::Stream stream,
+                   const char* call);
+  void report_leaks();
+  static void callback_thread(void* engine);
+
+  struct Guard {
+    ByteRange range;
+    Epoch epoch;
+    GuardKind kind = GuardKind::kNoAccess;
+  };
+  std::vector<Guard> guards_;
+  std::vector<std::uint32_t> entities_;
+  std::vector<Conflict> conflicts_;
+  std::vector<HostFault> host_faults_;
+  std::vector<StreamPoint> force_stack_;
+  std::int64_t virtual_ns_ = 0;  // adversarial modes: counts steps
+
+  // Host callbacks waiting for the callback thread, by stream.
+  std::vector<std::uint32_t> callbacks_;
+  std::uint32_t callback_host_thread_ = kNone;
+};
+
+/// The engine that the calling thread's driver calls go to; null when there is none.
+Engine* current_engine();
+void set_current_engine(Engine* engine);
+
+}  // namespace spillway::sim
