@@ -263,7 +263,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
  private:
   void gather(bool with_self);
   void set_now(std::int64_t now_ns);
-  [[nodiscard]] std::string flat_text(Range range);
+  [[nodiscard]] std::string flat_text(Range range) const;
   bool force(StreamPoint target);
   void run_kernel(StreamState& stream, Op& op);
   void check_kernel(const StreamState& stream,

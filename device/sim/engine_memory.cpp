@@ -82,8 +82,21 @@ std::string Engine::place_text(std::uint64_t address) const {
   return "host memory that the driver does not know";
 }
 
-std::string Engine::flat_text(Range range) {
-  return fmt::format("{} bytes of memory at {:#x}", range.end - range.begin, range.begin);
+std::string Engine::flat_text(Range range) const {
+  const std::uint64_t bytes = range.end - range.begin;
+  if (range.begin >= kAddressSpace)
+    return fmt::format("{} bytes of {}",
+                       bytes,
+                       place_text(memory->base() + (range.begin - kAddressSpace)));
+  const MemoryLayout& layout = memory->layout();
+  if (range.begin < layout.linear_end())
+    return fmt::format("{} bytes of {}", bytes, place_text(memory->base() + range.begin));
+  if (range.begin < layout.foreign_begin())
+    return fmt::format("{} bytes of the physical memory of device {} at {:#x}",
+                       bytes,
+                       layout.physical_device(range.begin),
+                       range.begin - layout.physical_begin(layout.physical_device(range.begin)));
+  return fmt::format("{} bytes of registered host memory", bytes);
 }
 
 // ---- accesses of operations
