@@ -314,7 +314,10 @@ cu::Result cuCtxGetDevice(cu::Device* device) {
 cu::Result cuCtxSynchronize() {
   const Call call(Api::cuCtxSynchronize);
   if (!call.ok()) return call.result();
-  return call.engine().synchronize_all(call.engine().current_context(), "cuCtxSynchronize");
+  Engine& e = call.engine();
+  const cu::Result result = e.synchronize_all(e.current_context(), "cuCtxSynchronize");
+  e.pools.synchronized(e);
+  return result;
 }
 
 cu::Result cuCtxGetStreamPriorityRange(int* least, int* greatest) {

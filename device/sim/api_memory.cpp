@@ -101,7 +101,8 @@ bool attribute_of(Engine& e,
       put(static_cast<unsigned int>(known ? 1 : 0));
       return true;
     case A::kMempoolHandle:
-      put(static_cast<void*>(nullptr));
+      put(e.pools.pool_of(info) == Pools::kNone ? nullptr
+                                                : e.pools.handle_of(e.pools.pool_of(info)));
       return true;
   }
   return false;
@@ -129,6 +130,7 @@ cu::Result cuMemFree(cu::DevicePtr pointer) {
   Engine& e = call.engine();
   if (pointer == 0) return cu::Result::kSuccess;
   const AddressInfo info = e.memory->find(pointer);
+  if (e.pools.pool_of(info) != Pools::kNone) return e.pools.free_from_host(e, info, pointer);
   const bool managed = info.kind == MemoryKind::kManaged;
   if ((info.kind == MemoryKind::kPlain || managed) && info.range.begin == pointer) {
     e.observed_synchronization("cuMemFree");
@@ -183,7 +185,8 @@ cu::Result cuMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
 cu::Result cuMemGetAddressRange(cu::DevicePtr* base, std::size_t* bytes, cu::DevicePtr pointer) {
   const Call call(Api::cuMemGetAddressRange);
   if (!call.ok()) return call.result();
-  const AddressInfo info = call.engine().memory->find(pointer);
+  const Engine& e = call.engine();
+  const AddressInfo info = e.pools.as_seen(e.memory->find(pointer), pointer);
   // Of a reservation, only the mapping there: one handle's segment.
   const ByteRange range = info.kind == MemoryKind::kReserved ? info.mapping : info.range;
   if (info.kind == MemoryKind::kNone || range.bytes == 0) return cu::Result::kNotFound;
@@ -199,7 +202,7 @@ cu::Result cuPointerGetAttribute(void* data,
   if (!call.ok()) return call.result();
   Engine& e = call.engine();
   if (data == nullptr) return cu::Result::kInvalidValue;
-  const AddressInfo info = e.memory->find(pointer);
+  const AddressInfo info = e.pools.as_seen(e.memory->find(pointer), pointer);
   if (info.kind == MemoryKind::kNone) return cu::Result::kInvalidValue;
   return attribute_of(e, info, pointer, attribute, data) ? cu::Result::kSuccess
                                                          : cu::Result::kInvalidValue;
@@ -213,7 +216,7 @@ cu::Result cuPointerGetAttributes(unsigned int count,
   if (!call.ok()) return call.result();
   Engine& e = call.engine();
   if (attributes == nullptr || data == nullptr || count == 0) return cu::Result::kInvalidValue;
-  const AddressInfo info = e.memory->find(pointer);
+  const AddressInfo info = e.pools.as_seen(e.memory->find(pointer), pointer);
   for (unsigned int i = 0; i < count; ++i) {
     if (data[i] == nullptr) return cu::Result::kInvalidValue;
     if (attribute_of(e, info, pointer, attributes[i], data[i])) continue;

@@ -87,7 +87,9 @@ cu::Result cuStreamSynchronize(cu::Stream handle) {
   if (const cu::Result r = e.find_stream(handle, "cuStreamSynchronize", &stream);
       r != cu::Result::kSuccess)
     return r;
-  return e.synchronize_stream(*stream, "cuStreamSynchronize");
+  const cu::Result result = e.synchronize_stream(*stream, "cuStreamSynchronize");
+  e.pools.synchronized(e);
+  return result;
 }
 
 cu::Result cuStreamWaitEvent(cu::Stream handle, cu::Event event_handle, unsigned int flags) {
@@ -273,6 +275,7 @@ cu::Result cuEventSynchronize(cu::Event handle) {
   const VectorClock known = event->clock;
   if (!e.wait_for(event->point, "cuEventSynchronize")) return e.sticky;
   e.host_join(known);
+  e.pools.synchronized(e);
   return e.sticky;
 }
 

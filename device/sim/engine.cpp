@@ -146,6 +146,7 @@ Status Engine::reset(const Options& wanted) {
   schedule.reset(choosing);
   clocks.reset();
   blocks.reset();
+  pools.reset(options.devices);
   reports.clear();
   for (std::size_t i = 0; i < stream_count; ++i) streams[i]->queue.clear();
   stream_count = 0;

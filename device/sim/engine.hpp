@@ -13,6 +13,7 @@
 #include "device/sim/memory.hpp"
 #include "device/sim/op.hpp"
 #include "device/sim/options.hpp"
+#include "device/sim/pools.hpp"
 #include "device/sim/report.hpp"
 #include "device/sim/schedule.hpp"
 #include "device/sim/timed_run.hpp"
@@ -113,6 +114,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   std::unique_ptr<Memory> memory;
   HostThreads threads;
   Blocks blocks;
+  Pools pools;
   TimedRun timed;
   std::vector<Report> reports;
 

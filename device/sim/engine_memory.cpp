@@ -169,6 +169,22 @@ bool Engine::check_access(const Op& op, const StreamState& stream, const KernelA
       report(ReportKind::kOutOfBounds, who() + ": inside a pool, but in none of its blocks");
       break;
   }
+  if (pools.block_count() != 0) {
+    std::uint64_t bytes = 0;
+    const AddressInfo info = memory->find(access.pointer);
+    switch (pools.check(info, access.pointer, access.bytes, &bytes)) {
+      case Pools::Verdict::kOk:
+        break;
+      case Pools::Verdict::kFreed:
+        report(ReportKind::kUseAfterFree,
+               who() + ": that stream-ordered allocation was freed before");
+        break;
+      case Pools::Verdict::kOutOfBounds:
+        report(ReportKind::kOutOfBounds,
+               fmt::format("{}: the stream-ordered allocation there has {} bytes", who(), bytes));
+        break;
+    }
+  }
   const Translation there = memory->translate(
       access.pointer,
       access.bytes,
@@ -468,7 +484,9 @@ void Engine::report_leaks() {
           fmt::format("{}{} {}{}", text.empty() ? "" : ", ", count, what, count == 1 ? "" : "s");
   };
   const MemoryInUse left = memory->in_use();
-  add(left.plain_blocks, "device allocation");
+  add(left.plain_blocks - pools.block_count(), "device allocation");
+  add(pools.live_count(), "stream-ordered allocation");
+  add(pools.user_pool_count(), "memory pool");
   add(left.physical_handles, "physical handle");
   add(left.mappings, "mapping");
   add(left.reservations, "address reservation");
