@@ -54,17 +54,9 @@ MemoryError AddressSpace::reserve(std::uint64_t bytes,
       }
     }
   }
-  auto best = holes_.end();
   std::uint64_t best_begin = 0;
-  for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
-    const std::uint64_t at = round_up(hole->first, unit);
-    const std::uint64_t lost = at - hole->first;
-    if (lost >= hole->second.bytes || hole->second.bytes - lost < bytes) continue;
-    if (best == holes_.end() || hole->second.freed_at > best->second.freed_at) {
-      best = hole;
-      best_begin = at;
-    }
-  }
+  auto best = best_hole(bytes, unit, &best_begin);
+  if (best == holes_.end() && join_unused()) best = best_hole(bytes, unit, &best_begin);
   if (best == holes_.end()) {
     const std::uint64_t rest = layout_.options().address_bytes - reserved_bytes_;
     return fail(misuse, MemoryError::kOutOfAddresses, {0, bytes}, {0, rest});
@@ -74,9 +66,41 @@ MemoryError AddressSpace::reserve(std::uint64_t bytes,
   return MemoryError::kOk;
 }
 
-void AddressSpace::take(std::map<std::uint64_t, Hole>::iterator hole,
-                        std::uint64_t begin,
-                        std::uint64_t bytes) {
+AddressSpace::Holes::iterator AddressSpace::best_hole(std::uint64_t bytes,
+                                                      std::uint64_t unit,
+                                                      std::uint64_t* begin) {
+  auto best = holes_.end();
+  for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
+    const std::uint64_t at = round_up(hole->first, unit);
+    const std::uint64_t lost = at - hole->first;
+    if (lost >= hole->second.bytes || hole->second.bytes - lost < bytes) continue;
+    if (best == holes_.end() || hole->second.freed_at > best->second.freed_at) {
+      best = hole;
+      *begin = at;
+    }
+  }
+  return best;
+}
+
+// Freed holes swallow their unused neighbours: only for a reservation that fits nowhere else, since
+// a joined hole would be the most recent one for long. False when there was nothing to join.
+bool AddressSpace::join_unused() {
+  bool joined = false;
+  for (auto hole = holes_.begin(); hole != holes_.end();) {
+    const auto next = std::next(hole);
+    if (next == holes_.end() || hole->first + hole->second.bytes != next->first) {
+      hole = next;
+      continue;
+    }
+    hole->second.bytes += next->second.bytes;
+    hole->second.freed_at = 0;
+    holes_.erase(next);
+    joined = true;
+  }
+  return joined;
+}
+
+void AddressSpace::take(Holes::iterator hole, std::uint64_t begin, std::uint64_t bytes) {
   const std::uint64_t hole_begin = hole->first;
   const Hole old = hole->second;
   holes_.erase(hole);
@@ -101,13 +125,13 @@ MemoryError AddressSpace::release(std::uint64_t begin, std::uint64_t bytes, Misu
   Hole hole{bytes, ++frees_};
   std::uint64_t hole_begin = begin;
   auto next = holes_.lower_bound(begin);
-  if (next != holes_.end() && next->first == asked.end()) {
+  if (next != holes_.end() && next->first == asked.end() && next->second.freed_at != 0) {
     hole.bytes += next->second.bytes;
     next = holes_.erase(next);
   }
   if (next != holes_.begin()) {
     const auto before = std::prev(next);
-    if (before->first + before->second.bytes == begin) {
+    if (before->first + before->second.bytes == begin && before->second.freed_at != 0) {
       hole_begin = before->first;
       hole.bytes += before->second.bytes;
       holes_.erase(before);

@@ -83,11 +83,15 @@ class AddressSpace {
  private:
   struct Hole {
     std::uint64_t bytes = 0;
-    std::uint64_t freed_at = 0;  // the most recent one is filled first
+    std::uint64_t freed_at = 0;  // the most recent one is filled first; 0: never reserved so far
   };
+  using Holes = std::map<std::uint64_t, Hole>;
   using Mappings = std::map<std::uint64_t, Mapping>;
 
-  void take(std::map<std::uint64_t, Hole>::iterator hole, std::uint64_t begin, std::uint64_t bytes);
+  /// The hole to fill, and where in it; holes_.end() when none has the room.
+  Holes::iterator best_hole(std::uint64_t bytes, std::uint64_t unit, std::uint64_t* begin);
+  void take(Holes::iterator hole, std::uint64_t begin, std::uint64_t bytes);
+  bool join_unused();
   /// kOk when [begin, begin + bytes) is covered by whole mappings without a hole; `first` is the
   /// first of them.
   MemoryError covered(std::uint64_t begin,
@@ -100,7 +104,7 @@ class AddressSpace {
   PhysicalMemory& physical_;
   Mirror& mirror_;
   std::map<std::uint64_t, std::uint64_t> reservations_;  // begin -> bytes
-  std::map<std::uint64_t, Hole> holes_;                  // the rest, coalesced
+  Holes holes_;  // the rest; freed ones are coalesced, unused ones keep apart while they can
   Mappings mappings_;
   std::uint64_t reserved_bytes_ = 0;
   std::uint64_t frees_ = 0;

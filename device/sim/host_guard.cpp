@@ -16,7 +16,24 @@ namespace {
 
 constexpr unsigned char kGarbage = 0xA5;
 
-std::array<std::atomic<HostGuard*>, HostGuard::kArmedMax> armed_guards;
+// One armed guard. The ranges stand beside the pointer, because the guard of another thread's
+// simulator may be going away: only that of the faulting address is looked into.
+struct Armed {
+  std::atomic<HostGuard*> guard{nullptr};  // set last, cleared first
+  std::atomic<std::uint64_t> base{0};
+  std::atomic<std::uint64_t> mirror{0};
+  std::atomic<std::uint64_t> span_bytes{0};
+
+  [[nodiscard]] HostGuard* of(std::uint64_t address) const {
+    HostGuard* found = guard.load(std::memory_order_acquire);
+    if (found == nullptr) return nullptr;
+    const std::uint64_t span = span_bytes.load(std::memory_order_relaxed);
+    const bool inside = address - base.load(std::memory_order_relaxed) < span ||
+                        address - mirror.load(std::memory_order_relaxed) < span;
+    return inside ? found : nullptr;
+  }
+};
+std::array<Armed, HostGuard::kArmedMax> armed_guards;
 std::mutex install_mutex;
 std::size_t armed_count = 0;  // under install_mutex
 // The handlers before ours. Written before ours is installed, constant while it is.
@@ -47,8 +64,8 @@ void on_fault(int signal_number, siginfo_t* info, void* context) {
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     const auto instruction = static_cast<std::uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
     const bool write = (machine->uc_mcontext.gregs[REG_ERR] & 2) != 0;
-    for (std::atomic<HostGuard*>& entry : armed_guards) {
-      HostGuard* guard = entry.load(std::memory_order_acquire);
+    for (const Armed& entry : armed_guards) {
+      HostGuard* guard = entry.of(address);
       if (guard != nullptr && guard->handle(address, instruction, write)) {
         errno = saved_errno;
         return;
@@ -121,13 +138,17 @@ bool HostGuard::arm(const Ranges& ranges) {
   const std::lock_guard<std::mutex> lock(install_mutex);
   ranges_ = ranges;
   for (std::size_t i = 0; i < kArmedMax; ++i) {
-    if (armed_guards[i].load(std::memory_order_relaxed) != nullptr) continue;
+    Armed& entry = armed_guards[i];
+    if (entry.guard.load(std::memory_order_relaxed) != nullptr) continue;
     if (armed_count++ == 0) {
       install(SIGSEGV, &previous_segv);
       install(SIGBUS, &previous_bus);
     }
     slot_ = i;
-    armed_guards[i].store(this, std::memory_order_release);
+    entry.base.store(ranges.base, std::memory_order_relaxed);
+    entry.mirror.store(ranges.mirror, std::memory_order_relaxed);
+    entry.span_bytes.store(ranges.span_bytes, std::memory_order_relaxed);
+    entry.guard.store(this, std::memory_order_release);
     return true;
   }
   return false;
@@ -136,7 +157,7 @@ bool HostGuard::arm(const Ranges& ranges) {
 void HostGuard::disarm() {
   const std::lock_guard<std::mutex> lock(install_mutex);
   if (slot_ == kArmedMax) return;
-  armed_guards[slot_].store(nullptr, std::memory_order_release);
+  armed_guards[slot_].guard.store(nullptr, std::memory_order_release);
   slot_ = kArmedMax;
   if (--armed_count == 0) {
     uninstall(SIGSEGV, previous_segv);

@@ -44,15 +44,38 @@ TEST_SUITE("unit") {
     REQUIRE(memory->reserve(4 * kPage, 0, 0, &a) == MemoryError::kOk);
     REQUIRE(memory->reserve(4 * kPage, 0, 0, &b) == MemoryError::kOk);
     REQUIRE(memory->reserve(4 * kPage, 0, 0, &c) == MemoryError::kOk);
+    std::uint64_t d = 0;
+    REQUIRE(memory->reserve(4 * kPage, 0, 0, &d) == MemoryError::kOk);
     REQUIRE(memory->free_reservation(b, 4 * kPage) == MemoryError::kOk);
+    REQUIRE(memory->free_reservation(d, 4 * kPage) == MemoryError::kOk);
     std::uint64_t again = 0;
+    REQUIRE(memory->reserve(4 * kPage, 0, 0, &again) == MemoryError::kOk);
+    CHECK(again == d);
     REQUIRE(memory->reserve(2 * kPage, 0, 0, &again) == MemoryError::kOk);
     CHECK(again == b);
     CHECK(memory->free_reservation(b, 4 * kPage) == MemoryError::kPartialRelease);
     CHECK(memory->free_reservation(a, 2 * kPage) == MemoryError::kPartialRelease);
     CHECK(memory->free_reservation(a + kPage, kPage) == MemoryError::kPartialRelease);
-    CHECK(memory->free_reservation(c + 4 * kPage, kPage) == MemoryError::kNotReserved);
+    CHECK(memory->free_reservation(c + 8 * kPage, kPage) == MemoryError::kNotReserved);
     CHECK(memory->free_reservation(1234, kPage) == MemoryError::kNotReserved);
+  }
+
+  TEST_CASE("a reservation that fits nowhere else takes freed and unused addresses together") {
+    const auto memory = small_memory(Contents::kNone);
+    const std::uint64_t all = memory->layout().options().address_bytes;
+    std::uint64_t a = 0;
+    std::uint64_t b = 0;
+    std::uint64_t whole = 0;
+    REQUIRE(memory->reserve(kPage, 0, 0, &a) == MemoryError::kOk);
+    REQUIRE(memory->reserve(kPage, 0, a + 10 * kPage, &b) == MemoryError::kOk);
+    CHECK(b == a + 10 * kPage);
+    CHECK(memory->reserve(all, 0, 0, &whole) == MemoryError::kOutOfAddresses);
+    CHECK(memory->misuse().found.bytes == all - 2 * kPage);
+    REQUIRE(memory->free_reservation(a, kPage) == MemoryError::kOk);
+    REQUIRE(memory->free_reservation(b, kPage) == MemoryError::kOk);
+    REQUIRE(memory->reserve(all, 0, 0, &whole) == MemoryError::kOk);
+    CHECK(whole == a);
+    CHECK(memory->reserve(kPage, 0, 0, &b) == MemoryError::kOutOfAddresses);
   }
 
   TEST_CASE("only whole handles are mapped, into free reserved addresses") {

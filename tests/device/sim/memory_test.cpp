@@ -167,6 +167,11 @@ TEST_SUITE("unit") {
         CHECK(seen == 5);
         memory->reset();
         CHECK(memory->in_use().none());
+        std::uint64_t of_peer = 0;
+        REQUIRE(memory->allocate(1, 1, 0, &of_peer) == MemoryError::kOk);
+        CHECK(memory->translate(of_peer, 1, 0, Access::kRead, ignore).error ==
+              MemoryError::kNoAccess);
+        memory->reset();
         CHECK(memory->pinned().limit_bytes() == 1 << 20);
         CHECK(memory->physical().free_bytes(0) == memory->physical().capacity_bytes(0));
       }

@@ -125,6 +125,22 @@ TEST_SUITE("unit") {
     CHECK(fault_count(*memory) == 0);
   }
 
+  TEST_CASE("declaring a write does not make a read-only mapping writable") {
+    const auto memory = small_memory();
+    PhysicalId id;
+    const std::uint64_t at = map_new(*memory, kPage, &id);
+    memory->fill(at, kPage, std::byte{5});
+    REQUIRE(memory->set_access(at, kPage, 0, Access::kRead) == MemoryError::kOk);
+    const std::vector<DeclaredRange> declared = {{at, kPage, true, true}};
+    memory->only_accessible(declared);
+    CHECK(touch(mirror_address(*memory, at)) == 5);
+    CHECK_FALSE(memory->any_faults());
+    poke(mirror_address(*memory, at), 6);
+    memory->all_accessible();
+    CHECK(fault_count(*memory) == 1);
+    CHECK(touch(mirror_address(*memory, at)) == 5);
+  }
+
   TEST_CASE("near the limit of mappings old ones go first, then it is an error and not a crash") {
     const auto memory = small_memory();
     const std::uint64_t before = MemoryBacking::areas_in_use();

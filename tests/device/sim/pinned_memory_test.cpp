@@ -65,6 +65,7 @@ TEST_SUITE("unit") {
     CHECK(memory->register_host(at, 2 * kPage, 0) == MemoryError::kOverlap);
     CHECK(memory->register_host(at + kPage + 8, kPage, 0) == MemoryError::kOverlap);
     CHECK(memory->register_host(at, 0, 0) == MemoryError::kBadSize);
+    CHECK(memory->register_host(at, ~std::uint64_t{0}, 0) == MemoryError::kBadSize);
     CHECK(memory->unregister_host(at + kPage + 8) == MemoryError::kNotRegistered);
     CHECK(memory->unregister_host(at) == MemoryError::kNotRegistered);
     std::uint64_t pinned = 0;
@@ -124,6 +125,32 @@ TEST_SUITE("unit") {
     CHECK(touch(at + 2 * kPage) == 7);
     CHECK(memory->guard(at, 4 * kPage + 1, GuardKind::kReadOnly) == MemoryError::kOutOfBounds);
     CHECK(memory->guard(99, 1, GuardKind::kReadOnly) == MemoryError::kForeign);
+  }
+
+  TEST_CASE("neighbouring pages under different guards keep their own protection") {
+    const auto memory = small_memory();
+    std::uint64_t at = 0;
+    REQUIRE(memory->allocate_pinned(3 * kPage, 0, &at) == MemoryError::kOk);
+    const auto faults = [&] {
+      std::vector<HostFault> found;
+      REQUIRE(memory->take_faults(&found));
+      return found.size();
+    };
+    REQUIRE(memory->guard(at + kPage, kPage, GuardKind::kNoAccess) == MemoryError::kOk);
+    REQUIRE(memory->guard(at, 3 * kPage, GuardKind::kReadOnly) == MemoryError::kOk);
+    (void)touch(at);
+    (void)touch(at + 2 * kPage);
+    CHECK(faults() == 0);
+    (void)touch(at + kPage);
+    CHECK(faults() == 1);
+    REQUIRE(memory->unguard(at, kPage, GuardKind::kReadOnly) == MemoryError::kOk);
+    REQUIRE(memory->guard(at, 3 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
+    REQUIRE(memory->unguard(at, 3 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
+    poke(at, 1);
+    CHECK(faults() == 0);
+    (void)touch(at + kPage);
+    poke(at + 2 * kPage, 1);
+    CHECK(faults() == 2);
   }
 
   TEST_CASE("managed memory is one address for host and device") {
