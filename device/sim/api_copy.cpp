@@ -56,6 +56,7 @@ cu::Result copy(Engine& e, cu::Stream handle, const CopyCall& c) {
         return r;
     }
   }
+  if (stream->capture != 0) return e.submit(*stream, std::move(op));  // read when the graph runs
   if (from_pageable) {
     // The source is read now; the transfer from the staging buffer may still be under way when the
     // call returns.

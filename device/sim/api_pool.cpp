@@ -17,6 +17,9 @@ cu::Result allocate(Engine& e,
   if (pointer == nullptr || bytes == 0) return cu::Result::kInvalidValue;
   if (const cu::Result r = e.find_stream(handle, call, &stream); r != cu::Result::kSuccess)
     return r;
+  if (const cu::Result r = e.captures.check_stream_memory(e, *stream, call);
+      r != cu::Result::kSuccess)
+    return r;
   std::uint32_t pool = 0;
   if (pool_handle != nullptr) {
     pool = e.pools.find(e, *pool_handle, call);
@@ -117,6 +120,9 @@ cu::Result cuMemFreeAsync(cu::DevicePtr pointer, cu::Stream handle) {
   Engine& e = call.engine();
   StreamState* stream = nullptr;
   if (const cu::Result r = e.find_stream(handle, "cuMemFreeAsync", &stream);
+      r != cu::Result::kSuccess)
+    return r;
+  if (const cu::Result r = e.captures.check_stream_memory(e, *stream, "cuMemFreeAsync");
       r != cu::Result::kSuccess)
     return r;
   return e.pools.free(e, pointer, *stream);

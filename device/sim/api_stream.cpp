@@ -48,6 +48,7 @@ cu::Result cuStreamDestroy(cu::Stream handle) {
       e.find_stream(handle, "cuStreamDestroy", &stream) != cu::Result::kSuccess ||
       e.stream_handles.find(handle, &slot) != HandleTable<std::uint32_t>::State::kLive)
     return cu::Result::kInvalidHandle;
+  if (stream->capture != 0) e.captures.stream_destroyed(e, *stream);
   // What is queued still runs; only the handle ends.
   stream->live = false;
   e.stream_handles.destroy(slot);
@@ -60,6 +61,9 @@ cu::Result cuStreamQuery(cu::Stream handle) {
   Engine& e = call.engine();
   StreamState* stream = nullptr;
   if (const cu::Result r = e.find_stream(handle, "cuStreamQuery", &stream);
+      r != cu::Result::kSuccess)
+    return r;
+  if (const cu::Result r = e.captures.check_stream(e, *stream, Api::cuStreamQuery);
       r != cu::Result::kSuccess)
     return r;
   if (stream->lied_about != stream->enqueued) {
@@ -87,6 +91,9 @@ cu::Result cuStreamSynchronize(cu::Stream handle) {
   if (const cu::Result r = e.find_stream(handle, "cuStreamSynchronize", &stream);
       r != cu::Result::kSuccess)
     return r;
+  if (const cu::Result r = e.captures.check_stream(e, *stream, Api::cuStreamSynchronize);
+      r != cu::Result::kSuccess)
+    return r;
   const cu::Result result = e.synchronize_stream(*stream, "cuStreamSynchronize");
   e.pools.synchronized(e);
   return result;
@@ -106,6 +113,8 @@ cu::Result cuStreamWaitEvent(cu::Stream handle, cu::Event event_handle, unsigned
       r != cu::Result::kSuccess)
     return r;
   if (flags > cu::kEventWaitExternal) return cu::Result::kInvalidValue;
+  cu::Result captured = cu::Result::kSuccess;
+  if (e.captures.take_wait(e, *stream, index, flags, &captured)) return captured;
   if (event->records == 0) return cu::Result::kSuccess;  // never recorded: nothing to wait for
   Op op;
   op.kind = OpKind::kMarker;
@@ -224,6 +233,9 @@ cu::Result cuEventRecordWithFlags(cu::Event handle, cu::Stream stream_handle, un
     e.misuse("cuEventRecord", "event and stream belong to different contexts");
     return cu::Result::kInvalidHandle;
   }
+  cu::Result captured = cu::Result::kSuccess;
+  if (e.captures.take_record(e, *stream, index, flags, &captured)) return captured;
+  event->captured_in = 0;
   Op op;
   op.kind = OpKind::kMarker;
   op.call = "cuEventRecord";
@@ -246,6 +258,9 @@ cu::Result cuEventQuery(cu::Event handle) {
   EventState* event = nullptr;
   std::uint32_t index = 0;
   if (const cu::Result r = e.find_event(handle, "cuEventQuery", &event, &index);
+      r != cu::Result::kSuccess)
+    return r;
+  if (const cu::Result r = e.captures.check_event(e, *event, Api::cuEventQuery);
       r != cu::Result::kSuccess)
     return r;
   if (event->records == 0) return cu::Result::kSuccess;
@@ -271,6 +286,9 @@ cu::Result cuEventSynchronize(cu::Event handle) {
   if (const cu::Result r = e.find_event(handle, "cuEventSynchronize", &event, &index);
       r != cu::Result::kSuccess)
     return r;
+  if (const cu::Result r = e.captures.check_event(e, *event, Api::cuEventSynchronize);
+      r != cu::Result::kSuccess)
+    return r;
   if (event->records == 0) return cu::Result::kSuccess;
   const VectorClock known = event->clock;
   if (!e.wait_for(event->point, "cuEventSynchronize")) return e.sticky;
@@ -293,6 +311,10 @@ cu::Result cuEventElapsedTime(float* milliseconds, cu::Event start, cu::Event en
   if (const cu::Result r = e.find_event(end, "cuEventElapsedTime", &second, &index);
       r != cu::Result::kSuccess)
     return r;
+  for (const EventState* event : {first, second})
+    if (const cu::Result r = e.captures.check_event(e, *event, Api::cuEventElapsedTime);
+        r != cu::Result::kSuccess)
+      return r;
   if (((first->flags | second->flags) & cu::kEventDisableTiming) != 0 || first->records == 0 ||
       second->records == 0)
     return cu::Result::kInvalidHandle;

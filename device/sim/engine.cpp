@@ -154,6 +154,8 @@ Status Engine::reset(const Options& wanted) {
   events.reset();
   contexts.reset();
   modules.reset();
+  captures.reset();
+  enqueue_whole = false;
   primary_context.assign(static_cast<std::size_t>(options.devices), kNone);
   thread_states.clear();
   initialized = false;
@@ -200,7 +202,7 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
   if (memory->any_faults()) collect_host_faults(nullptr, nullptr);
   point(name_of(api));
   if (sticky != cu::Result::kSuccess) return sticky;
-  return cu::Result::kSuccess;
+  return captures.active() ? captures.admit(*this, api) : cu::Result::kSuccess;
 }
 
 // ---- streams
@@ -280,6 +282,10 @@ cu::Result Engine::find_event(cu::Event handle,
 // --------------------------------------------------------------------------------------
 
 cu::Result Engine::submit(StreamState& stream, Op&& op) {
+  if (captures.active()) {
+    cu::Result answer = cu::Result::kSuccess;
+    if (captures.take(*this, stream, op, &answer)) return answer;
+  }
   op.number = ++op_count;
   if (has(Semantic::kLegacyStreamJoins) && !stream.internal) {
     if (stream.legacy) {
@@ -314,8 +320,14 @@ cu::Result Engine::submit(StreamState& stream, Op&& op) {
     op.pieces = std::max(1u, options.copy_pieces);
   if (op.kind == OpKind::kKernel && has(Semantic::kGarbageInFlight) && !is_timed()) op.pieces = 2;
   stream.queue.push_back(std::move(op));
+  if (is_timed()) timed.enqueued(*this, stream);
+  if (!enqueue_whole) let_run(stream);
+  return cu::Result::kSuccess;
+}
+
+void Engine::let_run(StreamState& stream) {
   if (is_timed()) {
-    timed.enqueued(*this, stream);
+    // The device goes on with virtual time.
   } else if (!has(Semantic::kLateStart)) {
     wait_for(stream.tail(), "enqueue");
   } else if (options.mode == Mode::kEager) {
@@ -325,7 +337,6 @@ cu::Result Engine::submit(StreamState& stream, Op&& op) {
     // The hardware queue is full: the call blocks until there is room.
     wait_for({stream.index, stream.enqueued - options.launch_queue}, "full launch queue");
   }
-  return cu::Result::kSuccess;
 }
 
 // ---- who goes next
@@ -696,6 +707,7 @@ void Engine::report_conflicts() {
 
 std::string Engine::describe(const StreamState& stream) const {
   if (stream.legacy) return "the legacy default stream";
+  if (stream.internal) return fmt::format("stream {} (of a graph launch)", stream.id);
   return fmt::format("stream {}", stream.id);
 }
 

@@ -7,6 +7,7 @@
 #include "device/driver.hpp"
 #include "device/memory_observer.hpp"
 #include "device/sim/blocks.hpp"
+#include "device/sim/captures.hpp"
 #include "device/sim/handles.hpp"
 #include "device/sim/happens_before.hpp"
 #include "device/sim/host_threads.hpp"
@@ -44,8 +45,9 @@ struct StreamState {
   int priority = 0;
   bool blocking = true;  // joined by the legacy stream
   bool legacy = false;
-  bool live = true;       // not destroyed
-  bool internal = false;  // a lane of a graph launch
+  bool live = true;           // not destroyed
+  bool internal = false;      // a lane of a graph launch
+  std::uint64_t capture = 0;  // the capture that it takes part in; 0 none
 
   // INVARIANT: completed <= enqueued; queue from head on holds exactly seq completed + 1 ..
   // enqueued.
@@ -70,7 +72,9 @@ struct EventState {
   StreamPoint point;          // of the newest record
   VectorClock clock;          // of the newest record
   std::int64_t completed_ns = -1;
-  std::uint32_t lies_left = 0;  // how often a query still says not ready
+  std::uint32_t lies_left = 0;                // how often a query still says not ready
+  std::uint64_t captured_in = 0;              // capture of the newest record; 0: none
+  std::vector<std::uint32_t> captured_after;  // nodes that this record comes after
 };
 
 struct ContextState {
@@ -116,6 +120,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   Blocks blocks;
   Pools pools;
   TimedRun timed;
+  Captures captures;
   std::vector<Report> reports;
 
   std::vector<std::unique_ptr<StreamState>> streams;  // by index; [0, stream_count) of this run
@@ -174,6 +179,9 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   /// Enqueues: takes its place in the clocks, checks its accesses. kInvalidValue when a copy or
   /// fill names an address without memory. May block (full queue).
   cu::Result submit(StreamState& stream, Op&& op);
+  /// The end of submit: runs what the mode wants at once, blocks while the queue is full.
+  void let_run(StreamState& stream);
+  bool enqueue_whole = false;  // submit leaves let_run to its caller
   /// Makes the current host thread wait. False when it can never happen (reported).
   bool wait_for(StreamPoint point, const char* call);
   [[nodiscard]] bool is_complete(StreamPoint point) const {

@@ -495,6 +495,9 @@ void Engine::report_leaks() {
   add(stream_handles.live_count(), "stream");
   add(events.live_count(), "event");
   add(modules.live_count(), "module");
+  add(captures.open_count(), "unfinished capture");
+  add(captures.graphs.live_count() - captures.open_count(), "graph");
+  add(captures.execs.live_count(), "instantiated graph");
   if (!text.empty()) report(ReportKind::kLeak, "still alive at the end: " + text);
   const std::string threads_left = threads.describe_leaks();
   if (!threads_left.empty()) report(ReportKind::kLeak, "still alive at the end: " + threads_left);
