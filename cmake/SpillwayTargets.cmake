@@ -26,6 +26,8 @@ function(spillway_library name)
     add_library(${target} STATIC ${sources})
     set(scope PUBLIC)
     spillway_own_code(${target})
+    # Checks the annotations of core/thread_safety.hpp; g++ has no such thing.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
     target_link_libraries(${target} PRIVATE ${arg_PRIVATE})
   else()
     add_library(${target} INTERFACE)

@@ -25,6 +25,9 @@ class Atomic {
   }
   Atomic(const Atomic&) = delete;
   Atomic& operator=(const Atomic&) = delete;
+  Atomic(Atomic&&) = delete;
+  Atomic& operator=(Atomic&&) = delete;
+  ~Atomic() = default;
 
   [[nodiscard]] T load(std::memory_order order) const {
     return access(AtomicAccess::kLoad, order, [&] { return value_.load(order); });
@@ -80,6 +83,7 @@ class Atomic {
   }
 
   template <typename Body>
+  // NOLINTNEXTLINE(modernize-use-nodiscard): a store has nothing to give
   auto access(AtomicAccess kind, std::memory_order order, Body body) const {
     HostScheduler* scheduler = host_scheduler();
     if (scheduler == nullptr) [[likely]]

@@ -17,6 +17,8 @@ class NativeRelease {
   }
   NativeRelease(const NativeRelease&) = delete;
   NativeRelease& operator=(const NativeRelease&) = delete;
+  NativeRelease(NativeRelease&&) = delete;
+  NativeRelease& operator=(NativeRelease&&) = delete;
   ~NativeRelease() {
     if (scheduler_.mutex_is_held(&mutex_)) native_.lock();
   }

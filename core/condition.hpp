@@ -18,6 +18,8 @@ class Condition {
   }
   Condition(const Condition&) = delete;
   Condition& operator=(const Condition&) = delete;
+  Condition(Condition&&) = delete;
+  Condition& operator=(Condition&&) = delete;
   ~Condition() {
     if (HostScheduler* scheduler = host_scheduler()) [[unlikely]]
       scheduler->forget(this);

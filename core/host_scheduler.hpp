@@ -30,6 +30,8 @@ class HostScheduler {
   HostScheduler() = default;
   HostScheduler(const HostScheduler&) = delete;
   HostScheduler& operator=(const HostScheduler&) = delete;
+  HostScheduler(HostScheduler&&) = delete;
+  HostScheduler& operator=(HostScheduler&&) = delete;
   virtual ~HostScheduler() = default;
 
   /// A new thread that will run entry(argument) under this scheduler; its number, for thread_join.
@@ -89,6 +91,8 @@ class HostSchedulerScope {
   }
   HostSchedulerScope(const HostSchedulerScope&) = delete;
   HostSchedulerScope& operator=(const HostSchedulerScope&) = delete;
+  HostSchedulerScope(HostSchedulerScope&&) = delete;
+  HostSchedulerScope& operator=(HostSchedulerScope&&) = delete;
   ~HostSchedulerScope() { t_host_thread_state.scheduler = before_; }
 
  private:
@@ -102,6 +106,8 @@ class NoAbandonScope {
   NoAbandonScope() { ++t_host_thread_state.no_abandon_scopes; }
   NoAbandonScope(const NoAbandonScope&) = delete;
   NoAbandonScope& operator=(const NoAbandonScope&) = delete;
+  NoAbandonScope(NoAbandonScope&&) = delete;
+  NoAbandonScope& operator=(NoAbandonScope&&) = delete;
   ~NoAbandonScope() { --t_host_thread_state.no_abandon_scopes; }
 };
 

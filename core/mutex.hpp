@@ -20,6 +20,8 @@ class SPW_CAPABILITY("mutex") Mutex {
   }
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
+  Mutex(Mutex&&) = delete;
+  Mutex& operator=(Mutex&&) = delete;
   ~Mutex() {
     if (HostScheduler* scheduler = host_scheduler()) [[unlikely]]
       scheduler->forget(this);
@@ -68,6 +70,8 @@ class SPW_SCOPED_CAPABILITY LockGuard {
   explicit LockGuard(Mutex& mutex) SPW_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
   LockGuard(const LockGuard&) = delete;
   LockGuard& operator=(const LockGuard&) = delete;
+  LockGuard(LockGuard&&) = delete;
+  LockGuard& operator=(LockGuard&&) = delete;
   ~LockGuard() SPW_RELEASE() { mutex_.unlock(); }
 
  private:
@@ -82,6 +86,8 @@ class SPW_SCOPED_CAPABILITY UniqueLock {
   }
   UniqueLock(const UniqueLock&) = delete;
   UniqueLock& operator=(const UniqueLock&) = delete;
+  UniqueLock(UniqueLock&&) = delete;
+  UniqueLock& operator=(UniqueLock&&) = delete;
   ~UniqueLock() SPW_RELEASE() SPW_NO_THREAD_SAFETY {
     if (owns_) mutex_.unlock();
   }

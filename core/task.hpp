@@ -11,6 +11,8 @@
 
 namespace spillway {
 
+// NOLINTBEGIN(cppcoreguidelines-pro-type-member-init): bytes_ is filled with the closure.
+// NOLINTBEGIN(google-explicit-constructor,bugprone-forwarding-reference-overload): constrained.
 /// Closures of up to kInlineBytes live inside the object. Empty after a move from it.
 class Task {
  public:
@@ -20,8 +22,7 @@ class Task {
 
   template <typename F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, Task> && std::is_invocable_v<std::decay_t<F>&>)
-      Task(
-          F&& function) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+      Task(F&& function) {
     using Function = std::decay_t<F>;
     if constexpr (kFits<Function>) {
       ::new (static_cast<void*>(bytes_)) Function(std::forward<F>(function));
@@ -88,5 +89,7 @@ class Task {
   const Operations* operations_ = nullptr;
   alignas(std::max_align_t) std::byte bytes_[kInlineBytes];
 };
+// NOLINTEND(google-explicit-constructor,bugprone-forwarding-reference-overload)
+// NOLINTEND(cppcoreguidelines-pro-type-member-init)
 
 }  // namespace spillway

@@ -20,6 +20,8 @@ class OwnQueueScope {
   explicit OwnQueueScope(TaskQueue* queue) : before_(t_own_queue) { t_own_queue = queue; }
   OwnQueueScope(const OwnQueueScope&) = delete;
   OwnQueueScope& operator=(const OwnQueueScope&) = delete;
+  OwnQueueScope(OwnQueueScope&&) = delete;
+  OwnQueueScope& operator=(OwnQueueScope&&) = delete;
   ~OwnQueueScope() { t_own_queue = before_; }
 
  private:

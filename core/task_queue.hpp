@@ -35,6 +35,8 @@ class TaskQueue {
   static Result<std::unique_ptr<TaskQueue>> start(const TaskQueueOptions& options);
   TaskQueue(const TaskQueue&) = delete;
   TaskQueue& operator=(const TaskQueue&) = delete;
+  TaskQueue(TaskQueue&&) = delete;
+  TaskQueue& operator=(TaskQueue&&) = delete;
   /// stop().
   ~TaskQueue();
 

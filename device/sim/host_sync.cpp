@@ -126,6 +126,8 @@ struct HostThreads::ConditionWait {
   }
   ConditionWait(const ConditionWait&) = delete;
   ConditionWait& operator=(const ConditionWait&) = delete;
+  ConditionWait(ConditionWait&&) = delete;
+  ConditionWait& operator=(ConditionWait&&) = delete;
   ~ConditionWait() { static_cast<void>(leave()); }
 
   /// Takes a notification if there is one for it. The narrowest: later arrivals may not take that.

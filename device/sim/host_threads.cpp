@@ -39,6 +39,8 @@ struct HostThreads::Waiting {
   Waiting(const HostThreads& all, HostThread& one) : threads(all), thread(one) {}
   Waiting(const Waiting&) = delete;
   Waiting& operator=(const Waiting&) = delete;
+  Waiting(Waiting&&) = delete;
+  Waiting& operator=(Waiting&&) = delete;
   ~Waiting() {
     thread.ready = nullptr;
     thread.deadline_ns = kNoDeadlineNs;

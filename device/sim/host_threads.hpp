@@ -24,6 +24,8 @@ class HostEnvironment {
   HostEnvironment() = default;
   HostEnvironment(const HostEnvironment&) = delete;
   HostEnvironment& operator=(const HostEnvironment&) = delete;
+  HostEnvironment(HostEnvironment&&) = delete;
+  HostEnvironment& operator=(HostEnvironment&&) = delete;
   virtual ~HostEnvironment() = default;
 
   /// A point where the current thread could be overtaken: may run device steps, may switch_to.
@@ -64,6 +66,10 @@ class HostThreads final : public HostScheduler {
   /// The calling OS thread becomes thread 0, "main". It also needs a HostSchedulerScope, which is
   /// its owner's affair.
   explicit HostThreads(HostEnvironment& environment);
+  HostThreads(const HostThreads&) = delete;
+  HostThreads& operator=(const HostThreads&) = delete;
+  HostThreads(HostThreads&&) = delete;
+  HostThreads& operator=(HostThreads&&) = delete;
   /// As reset(), and ends the pool of OS threads.
   ~HostThreads() override;
 
