@@ -73,6 +73,7 @@ TEST_SUITE("unit") {
       CAPTURE(capacity);
       auto queue = start(options_of(3, capacity));
       std::vector<std::unique_ptr<Atomic<int>>> runs;
+      runs.reserve(2000);
       for (int i = 0; i < 2000; ++i) runs.push_back(std::make_unique<Atomic<int>>(0));
       {
         std::vector<Thread> posters;

@@ -86,6 +86,7 @@ TEST_SUITE("unit") {
     std::int64_t counter = 0;
     {
       std::vector<Thread> threads;
+      threads.reserve(4);
       for (int t = 0; t < 4; ++t) {
         threads.push_back(start("adder", [&] {
           for (int i = 0; i < 5000; ++i) {
@@ -177,6 +178,7 @@ TEST_SUITE("unit") {
     std::uint64_t plain = 0;
     {
       std::vector<Thread> threads;
+      threads.reserve(4);
       for (int t = 0; t < 3; ++t) {
         threads.push_back(start("adder", [&] {
           for (int i = 0; i < 2000; ++i) sum.fetch_add(1, std::memory_order_relaxed);
