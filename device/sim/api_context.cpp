@@ -74,6 +74,7 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
   Engine& e = call.engine();
   if (value == nullptr) return cu::Result::kInvalidValue;
   if (!valid_device(e, device)) return cu::Result::kInvalidDevice;
+  const DeviceTiming* const timing = e.is_timed() ? &e.timed.device() : nullptr;
   using A = cu::DeviceAttribute;
   switch (attribute) {
     case A::kMaxThreadsPerBlock:
@@ -89,7 +90,7 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
       *value = 512;
       break;
     case A::kMultiprocessorCount:
-      *value = 132;
+      *value = timing != nullptr ? static_cast<int>(timing->multiprocessor_count) : 132;
       break;
     case A::kIntegrated:
       *value = 0;
@@ -107,7 +108,7 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
       *value = 50 << 20;
       break;
     case A::kAsyncEngineCount:
-      *value = 3;
+      *value = timing != nullptr ? static_cast<int>(timing->copy_engine_count) : 3;
       break;
     case A::kUnifiedAddressing:
       *value = 1;
@@ -116,10 +117,10 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
       *value = 32;
       break;
     case A::kComputeCapabilityMajor:
-      *value = 9;
+      *value = timing != nullptr ? static_cast<int>(timing->compute_capability / 10) : 9;
       break;
     case A::kComputeCapabilityMinor:
-      *value = 0;
+      *value = timing != nullptr ? static_cast<int>(timing->compute_capability % 10) : 0;
       break;
     case A::kManagedMemory:
       *value = 1;

@@ -261,6 +261,7 @@ cu::Result cuMemFreeHost(void* pointer) {
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer));
   const AddressInfo info = e.memory->find(address);
   if (info.kind == MemoryKind::kPinned && info.range.begin == address) {
+    if (e.is_timed()) e.timed.charge_bytes(e, Api::cuMemFreeHost, info.range.bytes);
     e.observed_synchronization("cuMemFreeHost");
     e.host_lifetime(address, info.range.bytes, AccessKind::kFree, "cuMemFreeHost");
     e.forget_guards(info.range);
@@ -286,6 +287,7 @@ cu::Result cuMemHostUnregister(void* pointer) {
   const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer));
   const AddressInfo info = e.memory->find(address);
   if (info.kind == MemoryKind::kRegistered && info.range.begin == address) {
+    if (e.is_timed()) e.timed.charge_bytes(e, Api::cuMemHostUnregister, info.range.bytes);
     e.observed_synchronization("cuMemHostUnregister");
     e.host_lifetime(address, info.range.bytes, AccessKind::kUnmap, "cuMemHostUnregister");
   }

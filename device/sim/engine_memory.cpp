@@ -85,9 +85,8 @@ std::string Engine::place_text(std::uint64_t address) const {
 std::string Engine::flat_text(Range range) const {
   const std::uint64_t bytes = range.end - range.begin;
   if (range.begin >= kAddressSpace)
-    return fmt::format("{} bytes of {}",
-                       bytes,
-                       place_text(memory->base() + (range.begin - kAddressSpace)));
+    return fmt::format(
+        "{} bytes of {}", bytes, place_text(memory->base() + (range.begin - kAddressSpace)));
   const MemoryLayout& layout = memory->layout();
   if (range.begin < layout.linear_end())
     return fmt::format("{} bytes of {}", bytes, place_text(memory->base() + range.begin));

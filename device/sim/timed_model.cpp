@@ -59,6 +59,7 @@ class TimedModel::Core {
     op.pinned = work.pinned;
     op.sequence = ++sequence_;
     op.ready = ready;
+    op.issued = std::min(work.issued_ns, ready);
     op.fixed = std::clamp(work.fixed_ns, std::int64_t{0}, kNeverNs);
     op.priority = work.kind == Work::Kind::kKernel ? priority : 0;
     op.state = State::kWaiting;
@@ -152,6 +153,7 @@ class TimedModel::Core {
     bool pinned = true;
     State state = State::kFree;
     std::int64_t ready = 0;
+    std::int64_t issued = 0;
     std::int64_t fixed = 0;
     std::int64_t start = 0;     // as reported
     std::int64_t begin = 0;     // end of the latency
@@ -317,8 +319,11 @@ class TimedModel::Core {
       if (idle == nullptr) return;
       idle->op = take_next(queue, *idle, device_index, kCompute);
       Op& op = ops_[idle->op];
-      op.begin = std::max(
-          {now_, later(op.ready, rates_.kernel_start), later(idle->end, rates_.launch_latency)});
+      const bool waited = op.issued < op.ready;
+      op.begin = std::max({now_,
+                           later(op.issued, rates_.kernel_start),
+                           later(op.ready, waited ? rates_.launch_latency : 0),
+                           later(idle->end, rates_.launch_latency)});
       op.start = op.begin;
       op.deadline = later(op.begin, op.deadline);
     }

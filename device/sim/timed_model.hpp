@@ -9,6 +9,7 @@
 #include "device/calibration.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -32,6 +33,9 @@ struct Work {
   std::uint64_t host_written_bytes = 0;  // kernels: page-locked memory written over the link
   double flops = 0;                      // kernels
   std::int64_t fixed_ns = 0;             // kernels: lasts at least so long; others: added latency
+  std::int64_t issued_ns = kWhenReady;   // kernels: the launch call returned
+
+  static constexpr std::int64_t kWhenReady = std::numeric_limits<std::int64_t>::max();
 };
 
 struct Completion {
@@ -58,10 +62,11 @@ struct TimedOptions {
 ///    bytes the same way, and the pageable rate (half of it while the other direction is pageable
 ///    too: one staging buffer) when the host memory is not page-locked.
 ///  - Kernels: priority first (lower numbers win), then ready longest. One starts `kernel_start`
-///    after it was ready, and `launch_latency` after the one before it. It lasts
-///    max(fixed, flops / rate, memory_bytes / bandwidth). Link copies take device memory bandwidth
-///    first: a memory-bound kernel slows by 1 / (1 - copies / bandwidth). Kernels and copies inside
-///    the device divide the rest fairly. Kernels at once divide the arithmetic equally.
+///    after its launch call, `launch_latency` after what it waited for in its stream, and
+///    `launch_latency` after the kernel before it. It lasts max(fixed, flops / rate, memory_bytes /
+///    bandwidth). Link copies take device memory bandwidth first: a memory-bound kernel slows by 1
+///    / (1 - copies / bandwidth). Kernels and copies inside the device divide the rest fairly.
+///    Kernels at once divide the arithmetic equally.
 ///
 /// Use: submit heads; ask next_event_ns(); advance_to() it; submit the new heads; repeat.
 class TimedModel {

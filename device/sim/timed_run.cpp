@@ -26,7 +26,7 @@ void TimedRun::abandon() {
   if (model_) model_->reset();
 }
 
-void TimedRun::charge(Engine& e, Api api, std::uint64_t bytes) {
+std::uint64_t TimedRun::cost_ns(Api api, std::uint64_t bytes) const {
   const DeviceTiming& t = *calibration_->timing;
   const HostCallCosts& h = t.host;
   std::uint64_t cost = h.other_ns;
@@ -139,7 +139,15 @@ void TimedRun::charge(Engine& e, Api api, std::uint64_t bytes) {
     default:
       break;
   }
-  last_ns_ = e.self().now_ns += static_cast<std::int64_t>(cost);
+  return cost;
+}
+
+void TimedRun::charge(Engine& e, Api api, std::uint64_t bytes) {
+  last_ns_ = e.self().now_ns += static_cast<std::int64_t>(cost_ns(api, bytes));
+}
+
+void TimedRun::charge_bytes(Engine& e, Api api, std::uint64_t bytes) {
+  last_ns_ = e.self().now_ns += static_cast<std::int64_t>(cost_ns(api, bytes) - cost_ns(api, 0));
 }
 
 Work TimedRun::work_of(Engine& e, const StreamState& stream, const Op& op) const {
@@ -168,6 +176,7 @@ Work TimedRun::work_of(Engine& e, const StreamState& stream, const Op& op) const
       break;
     case OpKind::kKernel:
       work.kind = Work::Kind::kKernel;
+      work.issued_ns = op.issued_ns;
       work.flops = op.cost.flops * op.slow_factor;
       work.math = op.cost.math;
       work.memory_bytes = op.cost.memory_bytes * work.slowdown;

@@ -26,11 +26,15 @@ class TimedRun {
   Status reset(const Options& options);
   /// Nothing queued is going to run.
   void abandon();
+  /// What the device is. REQUIRES: reset() succeeded.
+  [[nodiscard]] const DeviceTiming& device() const { return *calibration_->timing; }
 
   /// A host function or another operation outside the model has completed.
   void completed(Engine& e, StreamState& stream);
   /// The calling thread's time goes on by what the call costs.
   void charge(Engine& e, Api api, std::uint64_t bytes);
+  /// For calls that learn only inside how many bytes they handle: the part per byte.
+  void charge_bytes(Engine& e, Api api, std::uint64_t bytes);
   /// Something was enqueued at the calling thread's time.
   void enqueued(Engine& e, StreamState& stream);
   /// Lets threads that are behind go first, and the device catch up with the calling thread.
@@ -47,6 +51,7 @@ class TimedRun {
   void set_now(Engine& e, std::int64_t now_ns);
 
  private:
+  [[nodiscard]] std::uint64_t cost_ns(Api api, std::uint64_t bytes) const;
   void advance_device(Engine& e, std::int64_t until_ns);
   void finish_events(Engine& e);
   void submit_head(Engine& e, StreamState& stream, std::int64_t now_ns);

@@ -178,9 +178,12 @@ class Oracle {
     job.state = State::kRunning;
     job.engine = 4;
     job.slot = slot;
+    const auto gap = static_cast<std::int64_t>(card_.launch_latency_ns);
+    const std::int64_t issued = std::min(job.op.work.issued_ns, job.ready);
     job.begin = std::max({t,
-                          job.ready + static_cast<std::int64_t>(timing_.kernel_start_ns),
-                          slot_end_[d][slot] + static_cast<std::int64_t>(card_.launch_latency_ns)});
+                          issued + static_cast<std::int64_t>(timing_.kernel_start_ns),
+                          issued < job.ready ? job.ready + gap : job.ready,
+                          slot_end_[d][slot] + gap});
     job.start = job.begin;
     job.deadline = job.begin + job.op.work.fixed_ns;
     job.bytes_left = static_cast<std::int64_t>(job.op.work.memory_bytes) * 1'000'000'000;
@@ -350,6 +353,7 @@ Work any_work(Random& random, std::uint32_t devices) {
   } else if (work.kind == Kind::kKernel) {
     if (random.below(2) == 0) work.fixed_ns = static_cast<std::int64_t>(random.below(200));
     if (random.below(2) == 0) work.memory_bytes = random.below(30'000);
+    if (random.below(2) == 0) work.issued_ns = static_cast<std::int64_t>(random.below(1500));
     if (random.below(2) == 0) work.flops = static_cast<double>(random.below(200'000));
   } else {
     work.bytes = random.below(8) == 0 ? 0 : random.below(4000);

@@ -307,6 +307,20 @@ TEST_SUITE("unit") {
     CHECK(done[1].start_ns == done[2].end_ns + 1400);
   }
 
+  TEST_CASE("a kernel that was launched long ago starts one gap after what it waited for") {
+    TimedRun run(gpu("h100"), {});
+    Work early = kernel_of_ns(1000);
+    early.issued_ns = 0;
+    run.add(0, copy(Kind::kH2D, kMiB));
+    run.add(0, early);
+    run.add(0, early);
+    run.add(0, kernel_of_ns(1000));  // launched when the one before it ends
+    const auto done = run.finish();
+    CHECK(done[1].start_ns == done[0].end_ns + 1400);
+    CHECK(done[2].start_ns == done[1].end_ns + 1400);
+    CHECK(done[3].start_ns == done[2].end_ns + 1500);
+  }
+
   TEST_CASE("a kernel lasts as long as the slowest of what it needs") {
     const Calibration h100 = gpu("h100");
     Work work = kernel_of_traffic(2'900'000);  // 1 us
