@@ -63,6 +63,7 @@ int run(int argc, char** argv) {
   add_convert(app, session);
   add_inspect(app, session);
   add_doctor(app, session);
+  add_calibrate(app, session);
   try {
     app.parse(argc, argv);
   } catch (const ::CLI::ParseError& error) {

@@ -77,7 +77,7 @@ TEST_SUITE("unit") {
     const ProgramRun help = spillway_run({"--help"});
     CHECK(help.exit_code == 0);
     for (const char* command :
-         {"replay", "plan", "compare", "generate", "convert", "inspect", "doctor"})
+         {"replay", "plan", "compare", "generate", "convert", "inspect", "doctor", "calibrate"})
       CHECK(help.out.find(command) != std::string::npos);
     const ProgramRun version = spillway_run({"--version"});
     CHECK(version.exit_code == 0);
