@@ -147,6 +147,7 @@ Status Engine::reset(const Options& wanted) {
   clocks.reset();
   blocks.reset();
   pools.reset(options.devices);
+  faults.reset(options);
   reports.clear();
   for (std::size_t i = 0; i < stream_count; ++i) streams[i]->queue.clear();
   stream_count = 0;
@@ -202,7 +203,10 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
   if (memory->any_faults()) collect_host_faults(nullptr, nullptr);
   point(name_of(api));
   if (sticky != cu::Result::kSuccess) return sticky;
-  return captures.active() ? captures.admit(*this, api) : cu::Result::kSuccess;
+  if (captures.active())
+    if (const cu::Result r = captures.admit(*this, api); r != cu::Result::kSuccess) return r;
+  if (faults.any()) return faults.apply(*this, api, bytes, &self().injected);
+  return cu::Result::kSuccess;
 }
 
 // ---- streams
@@ -316,6 +320,7 @@ cu::Result Engine::submit(StreamState& stream, Op&& op) {
     stream.completed = stream.enqueued;
     return cu::Result::kSuccess;
   }
+  if (faults.any()) Faults::attach(self().injected, &op);
   if (!is_timed() && op.kind == OpKind::kCopy && has(Semantic::kPiecewiseSource))
     op.pieces = std::max(1u, options.copy_pieces);
   if (op.kind == OpKind::kKernel && has(Semantic::kGarbageInFlight) && !is_timed()) op.pieces = 2;
@@ -445,7 +450,7 @@ bool Engine::wait_for(StreamPoint target, const char* call) {
   if (done) return true;
   const StreamState& stream = *streams[target.stream];
   const Op& op = stream.queue[stream.head];
-  if (!op.stuck)
+  if (!Faults::any_stuck(*this))
     report(ReportKind::kDeadlock,
            fmt::format("{} waits for operation {} of {}, which can never run: {} (op {}) waits for "
                        "something that nobody will do",
@@ -501,12 +506,16 @@ void Engine::host_join(const VectorClock& from) {
 }
 
 void Engine::nudge(StreamPoint target) {
-  if (is_timed() || is_complete(target)) return;
-  if (options.mode == Mode::kLazy)
+  if (is_complete(target)) return;
+  if (is_timed()) {
+    // Time goes on by what the query costs.
+  } else if (options.mode == Mode::kLazy) {
     force(target);
-  else
+  } else {
     while (!is_complete(target) && run_one_other()) {
     }
+  }
+  if (faults.any() && !is_complete(target)) faults.polled(*this);
 }
 
 // ---- steps

@@ -8,6 +8,7 @@
 #include "device/memory_observer.hpp"
 #include "device/sim/blocks.hpp"
 #include "device/sim/captures.hpp"
+#include "device/sim/faults.hpp"
 #include "device/sim/handles.hpp"
 #include "device/sim/happens_before.hpp"
 #include "device/sim/host_threads.hpp"
@@ -92,6 +93,7 @@ struct ThreadState {
   std::uint32_t per_thread_stream = 0xffffffffu;
   cu::StreamCaptureMode capture_mode = cu::StreamCaptureMode::kGlobal;
   bool in_callback = false;
+  Injected injected;  // into what the present call enqueues
   std::int64_t now_ns = 0;
 };
 
@@ -119,6 +121,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   HostThreads threads;
   Blocks blocks;
   Pools pools;
+  Faults faults;
   TimedRun timed;
   Captures captures;
   std::vector<Report> reports;

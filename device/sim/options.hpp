@@ -78,7 +78,7 @@ struct FaultRule {
     kStuck,       // the operation never completes; whoever waits for it times out
     kTakeMemory,  // another tenant takes `bytes` of the device before the call is served
   };
-  int api = -1;                 // index of the call in the table; -1 any
+  int api = -1;                 // index of the call (Api); -1 any
   std::uint64_t nth = 0;        // only the nth matching call, 1-based; 0 every one
   std::uint64_t bytes_min = 0;  // only calls of at least this size
   double probability = 1;       // seeded
