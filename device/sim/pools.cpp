@@ -330,8 +330,11 @@ cu::Result Pools::allocate(Engine& e,
   const AddressInfo info = e.memory->find(begin);
   e.clocks.forget({info.flat, info.flat + block.capacity});
   *address = begin;
-  return submit_lifetime(
+  result = submit_lifetime(
       e, stream, begin, bytes, AccessKind::kAllocate, reused ? &after : nullptr, call);
+  // The stream does not take it (a capture elsewhere forbids): nothing has happened to the block.
+  if (result != cu::Result::kSuccess) cache(pools_[index], number);
+  return result;
 }
 
 void Pools::cache(Pool& pool, std::uint32_t number) {
@@ -389,11 +392,22 @@ cu::Result Pools::free(Engine& e, std::uint64_t address, StreamState& stream) {
   const std::uint64_t bytes = blocks_[number].bytes;
   // The call may block, and the free belongs to the stream before that; who comes meanwhile must
   // find it so.
-  cache(pools_[blocks_[number].pool], number);
+  Pool& pool = pools_[blocks_[number].pool];
+  cache(pool, number);
   blocks_[number].freed_on = stream_index;
   blocks_[number].freed_at = {stream_index, stream.enqueued + 1};
   blocks_[number].freed_epoch = {stream.agent, e.clocks.clock(stream.agent).get(stream.agent) + 1};
-  return submit_lifetime(e, stream, address, bytes, AccessKind::kFree, nullptr, call);
+  const cu::Result result =
+      submit_lifetime(e, stream, address, bytes, AccessKind::kFree, nullptr, call);
+  if (result != cu::Result::kSuccess && e.sticky == cu::Result::kSuccess) {
+    // Refused before anything was enqueued or anyone else ran: the block is still the program's.
+    pool.cached.pop_back();
+    pool.used_bytes += used_of(bytes);
+    blocks_[number].state = State::kLive;
+    ++live_;
+    --cached_;
+  }
+  return result;
 }
 
 cu::Result Pools::free_from_host(Engine& e, const AddressInfo& info, std::uint64_t address) {
