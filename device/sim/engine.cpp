@@ -637,6 +637,8 @@ void Engine::thread_born(std::uint32_t number, std::uint32_t parent) {
   thread(number).now_ns = now;
 }
 
+void Engine::thread_entered(std::uint32_t /*thread*/) { set_current_engine(this); }
+
 std::int64_t Engine::now_ns() { return is_timed() ? self().now_ns : virtual_ns_; }
 
 void Engine::set_now(std::int64_t now_ns) {
@@ -674,7 +676,6 @@ void Engine::start_callback(StreamState& stream) {
 
 void Engine::callback_thread(void* engine) {
   Engine& e = *static_cast<Engine*>(engine);
-  set_current_engine(&e);
   for (;;) {
     const auto waiting = [](void* self) { return !static_cast<Engine*>(self)->callbacks_.empty(); };
     if (!e.threads.wait(waiting, &e, "work for the callback thread")) return;

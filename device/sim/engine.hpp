@@ -249,6 +249,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   void acquire(std::uint32_t thread, const VectorClock& from) override;
   void release(std::uint32_t thread, VectorClock& into) override;
   void thread_born(std::uint32_t thread, std::uint32_t parent) override;
+  void thread_entered(std::uint32_t thread) override;
   std::uint32_t thread_ended(std::uint32_t thread) override;
   void misuse(const char* what, const char* name) override;
 

@@ -164,6 +164,7 @@ void HostThreads::serve(OsThread& os) {
 
 void HostThreads::run_thread(std::uint32_t number) {
   HostThread& me = at(number);
+  environment_.thread_entered(number);
   if (me.has_start) environment_.acquire(number, me.clock);
   try {
     if (!abandoned_) me.entry(me.argument);

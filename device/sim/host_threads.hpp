@@ -49,6 +49,8 @@ class HostEnvironment {
     static_cast<void>(thread);
     static_cast<void>(parent);
   }
+  /// First thing on the OS thread that `thread` runs on, before its entry.
+  virtual void thread_entered(std::uint32_t thread) { static_cast<void>(thread); }
   /// The current thread has ended: whom to hand the baton to, a runnable() one. As in wait_until it
   /// may run device steps, move time, or abandon() (then the answer does not matter). It must not
   /// switch_to.
