@@ -101,7 +101,7 @@ using HostFn = void (*)(void* user);
 
 /// CUresult.
 enum class Result : int {
-#define SPW_CU_ENUMERATOR(constant, number, name) constant = number,
+#define SPW_CU_ENUMERATOR(constant, number, name) constant = (number),
   SPW_CU_RESULTS(SPW_CU_ENUMERATOR)
 #undef SPW_CU_ENUMERATOR
 };

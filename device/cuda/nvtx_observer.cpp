@@ -19,8 +19,8 @@ namespace {
 #ifdef SPW_HAVE_NVTX_MEM
 
 nvtxDomainHandle_t domain() {
-  static const nvtxDomainHandle_t made = ::nvtxDomainCreateA("spillway");
-  return made;
+  static const nvtxDomainHandle_t kDomain = ::nvtxDomainCreateA("spillway");
+  return kDomain;
 }
 
 const void* address(cu::DevicePtr pointer) {

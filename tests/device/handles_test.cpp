@@ -39,7 +39,12 @@ namespace {
   throw std::runtime_error(text);
 }
 
-cu::Stream some_stream(std::uintptr_t number) { return reinterpret_cast<cu::Stream>(number); }
+// Handles that nobody dereferences.
+template <typename Handle>
+Handle some(std::uintptr_t number) {
+  return reinterpret_cast<Handle>(number);  // NOLINT(performance-no-int-to-ptr)
+}
+cu::Stream some_stream(std::uintptr_t number) { return some<cu::Stream>(number); }
 
 }  // namespace
 
@@ -274,7 +279,7 @@ TEST_SUITE("unit") {
       CHECK(counting.live_count() == 1);
     }
     CHECK(counting.live_count() == 0);
-    const auto mine = reinterpret_cast<cu::Context>(std::uintptr_t{0x50});
+    const auto mine = some<cu::Context>(0x50);
     counting.set_current(mine);
     const Context context = Context::current_or_primary(counting.table, 2).value();
     CHECK_FALSE(context.retains());
@@ -285,7 +290,7 @@ TEST_SUITE("unit") {
   TEST_CASE("a scope makes its context current and gives the one before back") {
     CountingDriver counting;
     const Context primary = Context::retain_primary(counting.table, 0).value();
-    const auto mine = reinterpret_cast<cu::Context>(std::uintptr_t{0x50});
+    const auto mine = some<cu::Context>(0x50);
     counting.set_current(mine);
     {
       const ScopedContext scope = ScopedContext::enter(primary).value();
