@@ -19,11 +19,40 @@ constexpr std::size_t kReportsMax = 1000;
 constexpr std::int64_t kStepNs = 1000;
 
 thread_local Engine* tls_engine = nullptr;
+std::atomic<Engine*> process_engine{nullptr};
 
 }  // namespace
 
-Engine* current_engine() { return tls_engine; }
+namespace {
+
+/// By name, so that a longer table does not change the fingerprints of old programs.
+std::uint32_t hash_of(Api api) {
+  static const std::vector<std::uint32_t> kHashes = [] {
+    std::vector<std::uint32_t> all;
+    for (std::uint16_t i = 0; i < static_cast<std::uint16_t>(Api::kCount); ++i) {
+      std::uint32_t hash = 0x811c9dc5u;
+      for (const char* c = name_of(static_cast<Api>(i)); *c != 0; ++c)
+        hash = (hash ^ static_cast<unsigned char>(*c)) * 0x01000193u;
+      all.push_back(hash);
+    }
+    return all;
+  }();
+  return kHashes[static_cast<std::size_t>(api)];
+}
+
+}  // namespace
+
+Engine* current_engine() {
+  if (tls_engine != nullptr) return tls_engine;
+  // A thread that the program started under this engine's scheduler.
+  if (const auto* threads = dynamic_cast<HostThreads*>(host_scheduler()))
+    return tls_engine = dynamic_cast<Engine*>(&threads->environment());
+  return process_engine.load(std::memory_order_acquire);
+}
+
 void set_current_engine(Engine* engine) { tls_engine = engine; }
+
+void set_process_engine(Engine* engine) { process_engine.store(engine, std::memory_order_release); }
 
 const char* name_of(Api api) {
   static constexpr const char* kNames[] = {
@@ -140,6 +169,7 @@ Status Engine::reset(const Options& wanted) {
     SPW_ASSIGN_OR_RETURN(memory, Memory::create(sizes));
   }
   memory->pinned().set_limit_bytes(options.pinned_limit_bytes);
+  memory->set_immediate_reuse(has(Semantic::kImmediateReuse));
   if (is_timed()) SPW_RETURN_IF_ERROR(timed.reset(options));
   Options choosing = options;
   if (!has(Semantic::kAnyOrder) && !is_timed()) choosing.mode = options.mode = Mode::kLazy;
@@ -178,7 +208,7 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
   if (g_forked.load(std::memory_order_relaxed) && has(Semantic::kForkCheck))
     return cu::Result::kNotInitialized;
   ++call_count;
-  mix(0x1000u + static_cast<std::uint32_t>(api));
+  mix(hash_of(api));
   ThreadState& me = self();
   if (me.in_callback && has(Semantic::kCallbackThread)) {
     report(ReportKind::kCallback,
@@ -438,6 +468,20 @@ bool Engine::first_missing(const Op& op, StreamPoint* missing) const {
 
 bool Engine::wait_for(StreamPoint target, const char* call) {
   if (is_complete(target)) return true;
+  if (threads.count() > 1) {
+    // The thread is marked as waiting, so that others see who waits for what.
+    struct Arrival {
+      Engine* engine;
+      StreamPoint target;
+    } arrival{this, target};
+    const auto arrived = [](void* argument) {
+      const Arrival& a = *static_cast<Arrival*>(argument);
+      return a.engine->is_complete(a.target) || a.engine->sticky != cu::Result::kSuccess;
+    };
+    if (!threads.wait(arrived, &arrival, call)) return false;
+    if (is_timed() && sticky == cu::Result::kSuccess) timed.arrived(*this, target);
+    return sticky == cu::Result::kSuccess;
+  }
   bool done = false;
   if (is_timed()) {
     done = timed.wait(*this, target);
@@ -447,20 +491,29 @@ bool Engine::wait_for(StreamPoint target, const char* call) {
     while (!(done = is_complete(target)))
       if (!run_one_other()) break;
   }
-  if (done) return true;
-  const StreamState& stream = *streams[target.stream];
-  const Op& op = stream.queue[stream.head];
+  if (!done && sticky == cu::Result::kSuccess) give_up_streams();
+  return sticky == cu::Result::kSuccess;
+}
+
+bool Engine::give_up_streams() {
+  if (sticky != cu::Result::kSuccess) return false;
+  std::string text;
+  for (std::size_t i = 0; i < stream_count; ++i) {
+    const StreamState& stream = *streams[i];
+    if (stream.idle()) continue;
+    const Op& op = stream.queue[stream.head];
+    text += fmt::format("{}{} (op {}) at the head of {}",
+                        text.empty() ? "" : ", ",
+                        op.call,
+                        op.number,
+                        describe(stream));
+  }
+  if (text.empty()) return false;
+  // A copy that a fault rule has stuck is the rule's doing, not the program's.
   if (!Faults::any_stuck(*this))
-    report(ReportKind::kDeadlock,
-           fmt::format("{} waits for operation {} of {}, which can never run: {} (op {}) waits for "
-                       "something that nobody will do",
-                       call,
-                       target.seq,
-                       describe(stream),
-                       op.call,
-                       op.number));
+    report(ReportKind::kDeadlock, "the device waits for something that nobody will do: " + text);
   fail_sticky(cu::Result::kLaunchTimeout);
-  return false;
+  return true;
 }
 
 cu::Result Engine::synchronize_stream(StreamState& stream, const char* call) {
@@ -504,6 +557,8 @@ void Engine::host_join(const VectorClock& from) {
   clocks.join(self_agent(), from);
   lift_guards();
 }
+
+bool Engine::host_knows(Epoch epoch) { return clocks.clock(self_agent()).covers(epoch); }
 
 void Engine::nudge(StreamPoint target) {
   if (is_complete(target)) return;
@@ -601,6 +656,7 @@ void Engine::wait_until(bool (*ready)(void*), void* argument, const char* /*what
       set_now(deadline);
       continue;
     }
+    if (give_up_streams()) continue;
     report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
     threads.abandon();
   }
@@ -626,6 +682,7 @@ std::uint32_t Engine::thread_ended(std::uint32_t /*thread*/) {
       set_now(deadline);
       continue;
     }
+    if (give_up_streams()) continue;
     report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
     threads.abandon();
   }

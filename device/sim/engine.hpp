@@ -195,6 +195,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   cu::Result synchronize_all(std::uint32_t context, const char* call);
   /// The host now knows what `from` knows; lifts the page guards that this releases.
   void host_join(const VectorClock& from);
+  /// The calling thread has synchronised with that step: no query may deny it any more.
+  bool host_knows(Epoch epoch);
   /// Runs what a query asks for as far as it can run without the caller.
   void nudge(StreamPoint point);
   /// The first of the op's dependencies that is not complete.
@@ -269,6 +271,9 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   /// The effect of the next piece on the bytes.
   void execute(StreamState& stream, Op& op);
   void start_callback(StreamState& stream);
+  /// Nothing can run any more and somebody waits: the context is lost to a timeout, reported. False
+  /// when no stream has anything left.
+  bool give_up_streams();
   /// Runs one thing that is not the calling thread; false when there is none.
   bool run_one_other();
 
@@ -321,5 +326,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
 /// The engine that the calling thread's driver calls go to; null when there is none.
 Engine* current_engine();
 void set_current_engine(Engine* engine);
+/// For threads that no engine knows: the emulated libraries serve the whole process from one.
+void set_process_engine(Engine* engine);
 
 }  // namespace spillway::sim

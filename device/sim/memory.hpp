@@ -94,6 +94,10 @@ class Memory {
                        std::uint64_t* address);
   /// `freed`, if given, is what find() said before.
   MemoryError free(std::uint64_t address, AddressInfo* freed = nullptr);
+  /// Whether a freed plain block is the next one handed out. Call on a fresh memory only.
+  void set_immediate_reuse(bool on) {
+    for (SlotArena& arena : plain_) arena.set_reuse(on);
+  }
   /// Whether `device` may reach plain memory of `owner`.
   void set_peer_access(std::uint32_t device, std::uint32_t owner, bool on);
 

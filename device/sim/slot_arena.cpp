@@ -30,7 +30,7 @@ std::uint64_t SlotArena::allocate(std::uint64_t bytes,
   if (shift >= class_shift_) return kNowhere;
   Class& c = classes_[shift - min_shift_];
   std::uint32_t number = c.next;
-  if (!c.freed.empty()) {
+  if (reuse_ && !c.freed.empty()) {
     number = c.freed.back();
     c.freed.pop_back();
   } else {

@@ -50,6 +50,9 @@ class SlotArena {
   /// Why find() said no: kForeign, kFreed (or kOutOfBounds behind a live block), with the block.
   [[nodiscard]] MemoryError why_not(std::uint64_t offset, ByteRange* found) const;
 
+  /// Whether a freed slot is the next one handed out (the default), or none ever again.
+  void set_reuse(bool reuse) { reuse_ = reuse; }
+
   /// All blocks gone, in O(classes); the next blocks come where the first ones came.
   void reset();
 
@@ -98,6 +101,7 @@ class SlotArena {
   unsigned class_shift_;  // log2 of the bytes of one class's region
   std::uint64_t span_bytes_;
   std::uint64_t live_count_ = 0;
+  bool reuse_ = true;
   std::vector<Class> classes_;
 };
 

@@ -330,8 +330,17 @@ bool TimedRun::wait(Engine& e, StreamPoint target) {
     if (e.threads.abandoned() || e.sticky != cu::Result::kSuccess) return false;
     if (!run_other(e)) return false;
   }
-  catch_up(e, e.streams[target.stream]->completed_ns);
+  arrived(e, target);
   return true;
+}
+
+void TimedRun::arrived(Engine& e, StreamPoint target) {
+  const StreamState& stream = *e.streams[target.stream];
+  // The stream may have gone on while other threads ran; then the device's present is as near as is
+  // known.
+  catch_up(e,
+           stream.completed == target.seq ? stream.completed_ns
+                                          : std::min(stream.completed_ns, model_->now_ns()));
 }
 
 void TimedRun::set_now(Engine& e, std::int64_t now_ns) { catch_up(e, now_ns); }

@@ -42,6 +42,9 @@ class TimedRun {
   /// The calling thread waits. False when nothing can make it true.
   bool wait(Engine& e, StreamPoint target);
 
+  /// The calling thread has waited for that point.
+  void arrived(Engine& e, StreamPoint target);
+
   /// One thing that is not the calling thread: the thread that is furthest behind, or the device's
   /// next event. False when there is neither.
   bool run_other(Engine& e);
