@@ -45,14 +45,25 @@ std::vector<sim::Options> schedules(const std::string& rules) {
   return all;
 }
 
-sim::Simulator& machine() {
-  static std::unique_ptr<sim::Simulator> made = [] {
+/// One machine for each test case: its fault handler must lie over the one that doctest installs at
+/// the beginning of every case.
+class Bench {
+ public:
+  Bench() {
     auto created = sim::Simulator::create(lab_options());
     REQUIRE(created.ok());
-    return std::move(created).value();
-  }();
-  return *made;
-}
+    machine_ = std::move(created).value();
+  }
+  ~Bench() { machine_.reset(); }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  static sim::Simulator& machine() { return *machine_; }
+
+ private:
+  static inline std::unique_ptr<sim::Simulator> machine_;
+};
+sim::Simulator& machine() { return Bench::machine(); }
 
 void run(const sim::Options& options, const std::function<void(Lab&)>& body) {
   REQUIRE(machine().reset(options).ok());
@@ -183,7 +194,7 @@ TEST_CASE("rules come from the environment, as text or as a file") {
   CHECK(no_rules.value().empty());
 }
 
-TEST_CASE("each error strikes the nth call, and only those of a lost context stay") {
+TEST_CASE_FIXTURE(Bench, "each error strikes the nth call, and only those of a lost context stay") {
   for (const R error : kErrors) {
     const std::string rules = "cuMemAlloc nth=2 error=" + std::to_string(static_cast<int>(error));
     everywhere(rules, [error](Lab& lab) {
@@ -203,7 +214,7 @@ TEST_CASE("each error strikes the nth call, and only those of a lost context sta
   }
 }
 
-TEST_CASE("an error of a copy shows at a later call, not at the copy's own") {
+TEST_CASE_FIXTURE(Bench, "an error of a copy shows at a later call, not at the copy's own") {
   for (const char* rules : {"cuMemcpyHtoDAsync error=CUDA_ERROR_LAUNCH_FAILED",
                             "cuMemcpyHtoDAsync error=719 late",
                             "cuLaunchKernel error=719 late"}) {
@@ -221,7 +232,7 @@ TEST_CASE("an error of a copy shows at a later call, not at the copy's own") {
   }
 }
 
-TEST_CASE("mapping can fail half way, and the program can take back what it has") {
+TEST_CASE_FIXTURE(Bench, "mapping can fail half way, and the program can take back what it has") {
   everywhere("cuMemMap nth=2 error=2", [](Lab& lab) {
     const cu::AllocationProp prop{cu::AllocationType::kPinned,
                                   cu::HandleType::kNone,
@@ -243,7 +254,7 @@ TEST_CASE("mapping can fail half way, and the program can take back what it has"
   CHECK(machine().report_text() == "");
 }
 
-TEST_CASE("size and probability pick the calls") {
+TEST_CASE_FIXTURE(Bench, "size and probability pick the calls") {
   const auto failures = [](const std::string& rules) {
     sim::Options options = lab_options(Mode::kRandom, 7);
     options.faults = sim::parse_faults(rules, "test").value();
@@ -269,7 +280,7 @@ TEST_CASE("size and probability pick the calls") {
   CHECK(failures("cuMemAlloc probability=0.25 error=2") == some);
 }
 
-TEST_CASE("memory that the query promised can be gone at the allocation") {
+TEST_CASE_FIXTURE(Bench, "memory that the query promised can be gone at the allocation") {
   everywhere("cuMemAlloc take=15MiB", [](Lab& lab) {
     std::size_t free_bytes = 0, total = 0;
     lab.note(lab.cu.cuMemGetInfo(&free_bytes, &total));
@@ -282,7 +293,8 @@ TEST_CASE("memory that the query promised can be gone at the allocation") {
   });
 }
 
-TEST_CASE("work that never ends runs into the device's time-out, for waiting and for polling") {
+TEST_CASE_FIXTURE(
+    Bench, "work that never ends runs into the device's time-out, for waiting and for polling") {
   everywhere("cuMemcpyDtoHAsync stuck", [](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::DevicePtr p = lab.device(4096);
@@ -306,7 +318,7 @@ TEST_CASE("work that never ends runs into the device's time-out, for waiting and
   });
 }
 
-TEST_CASE("a slow copy takes its factor longer in virtual time") {
+TEST_CASE_FIXTURE(Bench, "a slow copy takes its factor longer in virtual time") {
   const auto duration = [](const std::string& rules) {
     sim::Options options = lab_options(Mode::kTimed);
     options.faults = sim::parse_faults(rules, "test").value();
@@ -333,7 +345,7 @@ TEST_CASE("a slow copy takes its factor longer in virtual time") {
   CHECK(slow < 12 * healthy);
 }
 
-TEST_CASE("rules strike only where their behaviour is switched on") {
+TEST_CASE_FIXTURE(Bench, "rules strike only where their behaviour is switched on") {
   sim::Options options = lab_options();
   options.faults = sim::parse_faults("cuMemAlloc error=2; cuMemAlloc take=16MiB", "test").value();
   const auto outcome = [&options](sim::Semantic off) {

@@ -27,14 +27,25 @@ std::vector<sim::Options> schedules() {
   return all;
 }
 
-sim::Simulator& machine() {
-  static std::unique_ptr<sim::Simulator> made = [] {
+/// One machine for each test case: its fault handler must lie over the one that doctest installs at
+/// the beginning of every case.
+class Bench {
+ public:
+  Bench() {
     auto created = sim::Simulator::create(lab_options());
     REQUIRE(created.ok());
-    return std::move(created).value();
-  }();
-  return *made;
-}
+    machine_ = std::move(created).value();
+  }
+  ~Bench() { machine_.reset(); }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  static sim::Simulator& machine() { return *machine_; }
+
+ private:
+  static inline std::unique_ptr<sim::Simulator> machine_;
+};
+sim::Simulator& machine() { return Bench::machine(); }
 
 void run(const sim::Options& options, const Body& body) {
   REQUIRE(machine().reset(options).ok());
@@ -94,7 +105,7 @@ cu::MemoryPool make_pool(Lab& lab, std::size_t bytes_max = 0) {
   return pool;
 }
 
-TEST_CASE("a stream-ordered block that is used on its stream only is in order") {
+TEST_CASE_FIXTURE(Bench, "a stream-ordered block that is used on its stream only is in order") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     std::uint8_t* host = lab.pinned(4096);
@@ -111,7 +122,7 @@ TEST_CASE("a stream-ordered block that is used on its stream only is in order") 
   });
 }
 
-TEST_CASE("use on another stream without an edge from the allocation is found") {
+TEST_CASE_FIXTURE(Bench, "use on another stream without an edge from the allocation is found") {
   is_found(ReportKind::kLifetime, [](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -123,7 +134,7 @@ TEST_CASE("use on another stream without an edge from the allocation is found") 
   });
 }
 
-TEST_CASE("use on another stream with edges there and back is in order") {
+TEST_CASE_FIXTURE(Bench, "use on another stream with edges there and back is in order") {
   is_clean([](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -135,7 +146,7 @@ TEST_CASE("use on another stream with edges there and back is in order") {
   });
 }
 
-TEST_CASE("a free that does not wait for work on another stream is found") {
+TEST_CASE_FIXTURE(Bench, "a free that does not wait for work on another stream is found") {
   is_found(ReportKind::kLifetime, [](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -146,7 +157,8 @@ TEST_CASE("a free that does not wait for work on another stream is found") {
   });
 }
 
-TEST_CASE("work that is enqueued after the free is a use after free, on any stream") {
+TEST_CASE_FIXTURE(Bench,
+                  "work that is enqueued after the free is a use after free, on any stream") {
   for (const bool same : {true, false}) {
     is_found(ReportKind::kUseAfterFree, [same](Lab& lab) {
       const cu::Stream a = lab.stream();
@@ -159,7 +171,7 @@ TEST_CASE("work that is enqueued after the free is a use after free, on any stre
   }
 }
 
-TEST_CASE("late work on a block that another stream has by now is found") {
+TEST_CASE_FIXTURE(Bench, "late work on a block that another stream has by now is found") {
   is_found(ReportKind::kLifetime, [](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -175,7 +187,8 @@ TEST_CASE("late work on a block that another stream has by now is found") {
   });
 }
 
-TEST_CASE("a freed block goes to the next allocation of another stream, after the free") {
+TEST_CASE_FIXTURE(Bench,
+                  "a freed block goes to the next allocation of another stream, after the free") {
   for (const sim::Options& options : schedules()) {
     if (options.mode == Mode::kTimed) continue;  // inserts dependencies only when memory is short
     CAPTURE(options.seed);
@@ -199,7 +212,7 @@ TEST_CASE("a freed block goes to the next allocation of another stream, after th
   }
 }
 
-TEST_CASE("the order that reuse brings protects no other memory") {
+TEST_CASE_FIXTURE(Bench, "the order that reuse brings protects no other memory") {
   is_found(ReportKind::kRace, [](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -213,7 +226,7 @@ TEST_CASE("the order that reuse brings protects no other memory") {
   });
 }
 
-TEST_CASE("without immediate reuse an allocation gets fresh memory") {
+TEST_CASE_FIXTURE(Bench, "without immediate reuse an allocation gets fresh memory") {
   sim::Options options = lab_options(Mode::kRandom, 3);
   options.semantics.switch_off(sim::Semantic::kImmediateReuse);
   run(options, [](Lab& lab) {
@@ -227,7 +240,8 @@ TEST_CASE("without immediate reuse an allocation gets fresh memory") {
   CHECK(machine().report_text() == "");
 }
 
-TEST_CASE("with every reuse policy off only the freeing stream, or who waited, gets the block") {
+TEST_CASE_FIXTURE(
+    Bench, "with every reuse policy off only the freeing stream, or who waited, gets the block") {
   is_clean([](Lab& lab) {
     const cu::Stream a = lab.stream();
     const cu::Stream b = lab.stream();
@@ -252,7 +266,8 @@ TEST_CASE("with every reuse policy off only the freeing stream, or who waited, g
   });
 }
 
-TEST_CASE("with event dependencies only, an event between the streams makes a block reusable") {
+TEST_CASE_FIXTURE(
+    Bench, "with event dependencies only, an event between the streams makes a block reusable") {
   for (const bool ordered : {true, false}) {
     is_clean([ordered](Lab& lab) {
       const cu::Stream a = lab.stream();
@@ -270,7 +285,7 @@ TEST_CASE("with event dependencies only, an event between the streams makes a bl
   }
 }
 
-TEST_CASE("what is cached goes back at a synchronisation, down to the threshold") {
+TEST_CASE_FIXTURE(Bench, "what is cached goes back at a synchronisation, down to the threshold") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::MemoryPool pool = default_pool(lab);
@@ -310,7 +325,7 @@ TEST_CASE("what is cached goes back at a synchronisation, down to the threshold"
   });
 }
 
-TEST_CASE("trimming keeps at least what it is told to, and what is still in use") {
+TEST_CASE_FIXTURE(Bench, "trimming keeps at least what it is told to, and what is still in use") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::MemoryPool pool = default_pool(lab);
@@ -329,7 +344,8 @@ TEST_CASE("trimming keeps at least what it is told to, and what is still in use"
   });
 }
 
-TEST_CASE("a pool that is destroyed leaves its allocations valid until they are freed") {
+TEST_CASE_FIXTURE(Bench,
+                  "a pool that is destroyed leaves its allocations valid until they are freed") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::MemoryPool pool = make_pool(lab);
@@ -349,7 +365,8 @@ TEST_CASE("a pool that is destroyed leaves its allocations valid until they are 
   });
 }
 
-TEST_CASE("a default pool cannot be destroyed, and a destroyed one is known as such") {
+TEST_CASE_FIXTURE(Bench,
+                  "a default pool cannot be destroyed, and a destroyed one is known as such") {
   run(lab_options(), [](Lab& lab) {
     CHECK(lab.cu.cuMemPoolDestroy(default_pool(lab)) == cu::Result::kInvalidValue);
     const cu::MemoryPool pool = make_pool(lab);
@@ -361,7 +378,7 @@ TEST_CASE("a default pool cannot be destroyed, and a destroyed one is known as s
   CHECK(machine().has_report(ReportKind::kMisuse));
 }
 
-TEST_CASE("what cuMemFreeAsync refuses") {
+TEST_CASE_FIXTURE(Bench, "what cuMemFreeAsync refuses") {
   run(lab_options(Mode::kLazy), [](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::DevicePtr plain = lab.device(4096);
@@ -379,7 +396,8 @@ TEST_CASE("what cuMemFreeAsync refuses") {
   CHECK(machine().reports().size() == 5);
 }
 
-TEST_CASE("cuMemFree of a stream-ordered block waits for nothing: the caller has to") {
+TEST_CASE_FIXTURE(Bench,
+                  "cuMemFree of a stream-ordered block waits for nothing: the caller has to") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::DevicePtr p = alloc(lab, 4096, s);
@@ -399,7 +417,7 @@ TEST_CASE("cuMemFree of a stream-ordered block waits for nothing: the caller has
   });
 }
 
-TEST_CASE("a block ends where its owner asked, though it was larger before") {
+TEST_CASE_FIXTURE(Bench, "a block ends where its owner asked, though it was larger before") {
   run(lab_options(Mode::kLazy), [](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::DevicePtr p = alloc(lab, 8192, s);
@@ -420,7 +438,7 @@ TEST_CASE("a block ends where its owner asked, though it was larger before") {
   CHECK(machine().reports().size() == 1);
 }
 
-TEST_CASE("new memory is garbage, whatever lay in the block before") {
+TEST_CASE_FIXTURE(Bench, "new memory is garbage, whatever lay in the block before") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     std::uint8_t* host = lab.pinned(4096);
@@ -435,7 +453,8 @@ TEST_CASE("new memory is garbage, whatever lay in the block before") {
   });
 }
 
-TEST_CASE("when memory is short the pools let go first, and then it is out of memory") {
+TEST_CASE_FIXTURE(Bench,
+                  "when memory is short the pools let go first, and then it is out of memory") {
   is_clean([](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::MemoryPool pool = default_pool(lab);
@@ -455,7 +474,7 @@ TEST_CASE("when memory is short the pools let go first, and then it is out of me
   });
 }
 
-TEST_CASE("a pool of limited size is full before the device is") {
+TEST_CASE_FIXTURE(Bench, "a pool of limited size is full before the device is") {
   run(lab_options(), [](Lab& lab) {
     const cu::Stream s = lab.stream();
     const cu::MemoryPool pool = make_pool(lab, 8192);
@@ -468,7 +487,8 @@ TEST_CASE("a pool of limited size is full before the device is") {
   CHECK(machine().report_text() == "");
 }
 
-TEST_CASE("allocations and pools that are never given back are leaks; cached blocks are none") {
+TEST_CASE_FIXTURE(
+    Bench, "allocations and pools that are never given back are leaks; cached blocks are none") {
   run(lab_options(), [](Lab& lab) {
     const cu::Stream s = lab.stream();
     set_bytes(lab, default_pool(lab), Attribute::kReleaseThreshold, ~0ull);
