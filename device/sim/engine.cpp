@@ -742,12 +742,30 @@ void Engine::callback_thread(void* engine) {
     const Op& op = stream.queue[stream.head];
     const cu::HostFn fn = op.host_fn;
     void* user = op.user;
-    // The callback is the stream's operation: its accesses are ordered as that is.
+    // The callback is the stream's operation: its accesses are ordered as that is. So the pages of
+    // what its stream did before, and will do after it, are open to it for that while.
     ThreadState& me = e.self();
     const AgentId own = me.agent;
     me.agent = stream.agent;
     me.in_callback = true;
+    struct Opened {
+      Guard guard;
+      std::uint64_t serial;  // of the block, which another thread may free meanwhile
+    };
+    std::vector<Opened> opened;
+    std::erase_if(e.guards_, [&](const Guard& guard) {
+      if (!e.clocks.clock(stream.agent).covers(guard.epoch)) return false;
+      static_cast<void>(e.memory->unguard(guard.range.begin, guard.range.bytes, guard.kind));
+      opened.push_back({guard, e.memory->find(guard.range.begin).serial});
+      return true;
+    });
     fn(user);
+    for (const Opened& o : opened) {
+      if (e.memory->find(o.guard.range.begin).serial != o.serial) continue;
+      if (e.memory->guard(o.guard.range.begin, o.guard.range.bytes, o.guard.kind) ==
+          MemoryError::kOk)
+        e.guards_.push_back(o.guard);
+    }
     ThreadState& again = e.self();
     again.in_callback = false;
     again.agent = own;

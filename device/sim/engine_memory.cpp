@@ -187,7 +187,9 @@ bool Engine::check_access(const Op& op, const StreamState& stream, const KernelA
   const Translation there = memory->translate(
       access.pointer,
       access.bytes,
-      static_cast<std::uint32_t>(device_of(stream)),
+      // Each side of a peer copy is reached by the device that it belongs to.
+      op.is_peer ? memory->find(access.pointer).device
+                 : static_cast<std::uint32_t>(device_of(stream)),
       wanted(access.mode),
       [&](std::uint64_t flat, std::uint64_t bytes) {
         clocks.access(

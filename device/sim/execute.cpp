@@ -35,7 +35,10 @@ bool Engine::check_reachable(const Op& op, const StreamState& stream) {
   const auto ok = [&](const Operand& operand, std::uint64_t bytes) {
     if (operand.place == Place::kStaged || operand.place == Place::kPageable) return true;
     failed = operand.address;
-    return reachable(operand, bytes, device_of(stream));
+    // Each side of a peer copy is reached by the device that it belongs to.
+    const int device =
+        op.is_peer ? static_cast<int>(memory->find(operand.address).device) : device_of(stream);
+    return reachable(operand, bytes, device);
   };
   bool good = true;
   switch (op.kind) {

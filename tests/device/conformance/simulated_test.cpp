@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conformance suite on the simulated GPU, in every mode of its scheduler, group by group. Cases
-// misuse the driver on purpose, so reports of misuse are theirs; a race, a leak or a bad access is
-// not: each case is a correct program whatever the schedule.
+// The conformance suite on the simulated GPU, in every mode of its scheduler. Cases misuse the
+// driver on purpose, so reports of misuse are theirs; a race, a leak or a bad access is not: each
+// case is a correct program whatever the schedule.
 #include "device/kernel_registry.hpp"
 #include "device/sim/simulator.hpp"
 #include "tests/device/conformance/cases.hpp"
@@ -78,7 +78,7 @@ bool is_the_cases_fault(sim::ReportKind kind) {
   return kind != sim::ReportKind::kMisuse && kind != sim::ReportKind::kCapture;
 }
 
-void run_simulated(const char* group) {
+void run_simulated(const char* group, int devices = 1) {
   std::unique_ptr<sim::Simulator> simulator;
   struct Run {
     sim::Mode mode;
@@ -98,6 +98,7 @@ void run_simulated(const char* group) {
       sim::Options options;
       options.mode = run.mode;
       options.seed = run.seed;
+      options.devices = devices;
       if (simulator == nullptr) {
         auto made = sim::Simulator::create(options);
         REQUIRE_MESSAGE(made.ok(), made.status().message());
@@ -124,13 +125,21 @@ void run_simulated(const char* group) {
 using spillway::conformance::run_simulated;
 
 TEST_SUITE("sim") {
+  TEST_CASE("the simulated GPU keeps the rules of streams") { run_simulated("streams"); }
   TEST_CASE("the simulated GPU keeps the rules of events") { run_simulated("events"); }
+  TEST_CASE("the simulated GPU keeps the rules of memory") { run_simulated("memory"); }
   TEST_CASE("the simulated GPU keeps the rules of host memory") { run_simulated("host memory"); }
   TEST_CASE("the simulated GPU keeps the rules of pools") { run_simulated("pools"); }
   TEST_CASE("the simulated GPU keeps the rules of virtual memory") { run_simulated("vmm"); }
+  TEST_CASE("the simulated GPU keeps the rules of capture") { run_simulated("capture"); }
+  TEST_CASE("the simulated GPU keeps the rules of contexts") { run_simulated("contexts"); }
   TEST_CASE("the simulated GPU keeps the rules of launches") { run_simulated("launch"); }
   TEST_CASE("the simulated GPU keeps the rules of errors") { run_simulated("errors"); }
   TEST_CASE("the simulated GPU keeps the rules of look-ups") { run_simulated("look-up"); }
+  TEST_CASE("the simulated GPU keeps the rules of peers") {
+    run_simulated("peer");
+    run_simulated("peer", 2);
+  }
   TEST_CASE("the simulated GPU keeps the rules of sharing between processes") {
     run_simulated("ipc");
   }
