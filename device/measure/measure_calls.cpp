@@ -87,19 +87,17 @@ Status streams_and_copies(Gauge& gauge, int samples, Measurements* out) {
 
 Status handles(Gauge& gauge, int samples, Measurements* out) {
   const Driver& driver = gauge.driver();
-  std::vector<cu::Event> events;
+  std::vector<Event> events;
+  events.reserve(static_cast<std::size_t>(samples));
   double ns = 0;
   SPW_ASSIGN_OR_RETURN(ns, gauge.host_ns(samples, [&]() -> Status {
-    cu::Event event = nullptr;
-    SPW_CU_TRY(driver.cuEventCreate(&event, cu::kEventDisableTiming));
-    events.push_back(event);
+    SPW_ASSIGN_OR_RETURN(Event event, Event::create(driver));
+    events.push_back(std::move(event));
     return {};
   }));
   add(out, "event_create", ns, "median call without timing");
   SPW_ASSIGN_OR_RETURN(ns, gauge.host_ns(samples, [&]() -> Status {
-    const cu::Event event = events.back();
     events.pop_back();
-    SPW_CU_TRY(driver.cuEventDestroy(event));
     return {};
   }));
   add(out, "event_destroy", ns, "median call");
@@ -148,6 +146,7 @@ Status allocations(Gauge& gauge, int samples, Measurements* out) {
   };
   const auto release = [&]() -> Status {
     SPW_CU_TRY(driver.cuMemFreeAsync(pointer, stream.handle()));
+    pointer = 0;
     return {};
   };
   const auto both = [&]() -> Status {
@@ -156,16 +155,16 @@ Status allocations(Gauge& gauge, int samples, Measurements* out) {
     SPW_RETURN_IF_ERROR(release());
     SPW_ASSIGN_OR_RETURN(const double alloc_ns, gauge.host_ns(samples, allocate, release));
     add(out, "mem_alloc_async", alloc_ns, "median call for 2 MiB that the pool holds already");
-    double free_ns = 0;
     SPW_RETURN_IF_ERROR(allocate());
-    SPW_ASSIGN_OR_RETURN(free_ns, gauge.host_ns(samples, release, allocate));
-    SPW_RETURN_IF_ERROR(release());
+    SPW_ASSIGN_OR_RETURN(const double free_ns, gauge.host_ns(samples, release, allocate));
     add(out, "mem_free_async", free_ns, "median call for 2 MiB");
-    return gauge.settle();
+    return release();
   };
   const Status measured = both();
+  if (pointer != 0) static_cast<void>(driver.cuMemFreeAsync(pointer, stream.handle()));
+  const Status settled = gauge.settle();
   SPW_CU_TRY(driver.cuMemPoolDestroy(pool));
-  return measured;
+  return measured.ok() ? settled : measured;
 }
 
 }  // namespace

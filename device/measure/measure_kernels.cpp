@@ -112,19 +112,6 @@ constexpr int kChains = 8;
 constexpr int kStepsPerRound = 4;
 static_assert(kFlopsPerRound == 2 * kChains * kStepsPerRound);
 
-std::string ptx_text() {
-  std::string chains;
-  for (int i = 0; i < kChains; ++i) {
-    const std::string x = "%x" + std::to_string(i);
-    chains += "  fma.rn.f32 " + x + ", " + x + ", %by, %plus;\n";
-  }
-  static constexpr const char* kMark = "  SPW_CHAINS\n";
-  std::string text = kPtx;
-  for (std::size_t at = text.find(kMark); at != std::string::npos; at = text.find(kMark, at))
-    text.replace(at, std::strlen(kMark), chains);
-  return text;
-}
-
 // What the simulated GPU runs. The waiting kernel only costs time.
 
 void nothing_body(const LaunchShape& /*shape*/) {}
@@ -188,7 +175,7 @@ void register_bodies() {
 
 Result<MeasureKernels> MeasureKernels::load(const Driver& driver) {
   register_bodies();
-  const std::string ptx = ptx_text();
+  const std::string ptx = measure_ptx();
   SPW_ASSIGN_OR_RETURN(Module module, Module::load(driver, ptx.c_str()));
   SPW_ASSIGN_OR_RETURN(const Kernel<> nothing,
                        Kernel<>::find(driver, module, "spw_measure_nothing"));
@@ -200,6 +187,19 @@ Result<MeasureKernels> MeasureKernels::load(const Driver& driver) {
   SPW_ASSIGN_OR_RETURN(const Arithmetic arithmetic,
                        Arithmetic::find(driver, module, "spw_measure_arithmetic"));
   return MeasureKernels{std::move(module), nothing, wait, copy, arithmetic};
+}
+
+std::string measure_ptx() {
+  std::string chains;
+  for (int i = 0; i < kChains; ++i) {
+    const std::string x = "%x" + std::to_string(i);
+    chains += "  fma.rn.f32 " + x + ", " + x + ", %by, %plus;\n";
+  }
+  static constexpr const char* kMark = "  SPW_CHAINS\n";
+  std::string text = kPtx;
+  for (std::size_t at = text.find(kMark); at != std::string::npos; at = text.find(kMark, at))
+    text.replace(at, std::strlen(kMark), chains);
+  return text;
 }
 
 LaunchShape copy_shape(std::uint64_t bytes) { return shape_for(bytes / 16, kBlockThreads); }

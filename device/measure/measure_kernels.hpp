@@ -8,6 +8,7 @@
 #include "device/kernel.hpp"
 
 #include <cstdint>
+#include <string>
 
 namespace spillway::measure {
 
@@ -26,6 +27,9 @@ struct MeasureKernels {
   Kernel<cu::DevicePtr, cu::DevicePtr, std::uint64_t> copy;  // (to, from, 16-byte pieces)
   Kernel<cu::DevicePtr, std::uint32_t> arithmetic;           // (one float a thread, rounds)
 };
+
+/// The PTX text that load() gives to the driver.
+std::string measure_ptx();
 
 /// Shape of a copy of `bytes` (a multiple of 16), one piece a thread.
 LaunchShape copy_shape(std::uint64_t bytes);

@@ -42,6 +42,27 @@ constexpr const char* kVmmNames[kVmmCalls] = {"vmm.reserve",
                                               "vmm.release",
                                               "vmm.address_free"};
 
+// What a life of a mapping has made so far; a call that fails leaves nothing behind.
+struct Life {
+  const Driver& driver;
+  std::uint64_t bytes;
+  cu::DevicePtr pointer = 0;
+  cu::AllocationHandle handle = 0;
+  bool has_handle = false;
+  bool mapped = false;
+
+  Life(const Driver& table, std::uint64_t size) : driver(table), bytes(size) {}
+  Life(const Life&) = delete;
+  Life& operator=(const Life&) = delete;
+  Life(Life&&) = delete;
+  Life& operator=(Life&&) = delete;
+  ~Life() {
+    if (mapped) static_cast<void>(driver.cuMemUnmap(pointer, bytes));
+    if (has_handle) static_cast<void>(driver.cuMemRelease(handle));
+    if (pointer != 0) static_cast<void>(driver.cuMemAddressFree(pointer, bytes));
+  }
+};
+
 // One life of a mapping of `bytes`, each call timed.
 Status vmm_life(Gauge& gauge,
                 std::uint64_t bytes,
@@ -51,45 +72,46 @@ Status vmm_life(Gauge& gauge,
   cu::AccessDesc access;
   access.location = prop.location;
   access.flags = cu::AccessFlags::kReadWrite;
-  cu::DevicePtr pointer = 0;
-  cu::AllocationHandle handle = 0;
+  Life life(driver, bytes);
   const auto timed = [&](VmmCall call, const Gauge::Work& work) -> Status {
     SPW_ASSIGN_OR_RETURN(const double ns, gauge.host_ns(1, work));
     (*times)[call].push_back(ns);
     return {};
   };
   SPW_RETURN_IF_ERROR(timed(kReserve, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemAddressReserve(&pointer, bytes, 0, 0, 0));
+    SPW_CU_TRY(driver.cuMemAddressReserve(&life.pointer, bytes, 0, 0, 0));
     return {};
   }));
-  const Status created = timed(kCreate, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemCreate(&handle, bytes, &prop, 0));
+  SPW_RETURN_IF_ERROR(timed(kCreate, [&]() -> Status {
+    SPW_CU_TRY(driver.cuMemCreate(&life.handle, bytes, &prop, 0));
     return {};
-  });
-  if (!created.ok()) {
-    SPW_CU_TRY(driver.cuMemAddressFree(pointer, bytes));
-    return created;
-  }
+  }));
+  life.has_handle = true;
   SPW_RETURN_IF_ERROR(timed(kMap, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemMap(pointer, bytes, 0, handle, 0));
+    SPW_CU_TRY(driver.cuMemMap(life.pointer, bytes, 0, life.handle, 0));
     return {};
   }));
+  life.mapped = true;
   SPW_RETURN_IF_ERROR(timed(kSetAccess, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemSetAccess(pointer, bytes, &access, 1));
+    SPW_CU_TRY(driver.cuMemSetAccess(life.pointer, bytes, &access, 1));
     return {};
   }));
   SPW_RETURN_IF_ERROR(timed(kUnmap, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemUnmap(pointer, bytes));
+    SPW_CU_TRY(driver.cuMemUnmap(life.pointer, bytes));
     return {};
   }));
+  life.mapped = false;
   SPW_RETURN_IF_ERROR(timed(kRelease, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemRelease(handle));
+    SPW_CU_TRY(driver.cuMemRelease(life.handle));
     return {};
   }));
-  return timed(kAddressFree, [&]() -> Status {
-    SPW_CU_TRY(driver.cuMemAddressFree(pointer, bytes));
+  life.has_handle = false;
+  SPW_RETURN_IF_ERROR(timed(kAddressFree, [&]() -> Status {
+    SPW_CU_TRY(driver.cuMemAddressFree(life.pointer, bytes));
     return {};
-  });
+  }));
+  life.pointer = 0;
+  return {};
 }
 
 Status virtual_memory(Gauge& gauge, const MeasureOptions& options, Measurements* out) {

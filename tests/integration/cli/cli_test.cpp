@@ -287,6 +287,21 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("fault") {
+  TEST_CASE("calibrate without such a GPU says so in one line and leaves no file") {
+    const TempDir dir;
+    const std::string file = (dir.path() / "gpu.json").string();
+    // No machine has a thousand of them; most have no driver either.
+    for (const char* gpu : {"1023", "-1", "first"}) {
+      CAPTURE(gpu);
+      const ProgramRun run = spillway_run({"calibrate", "--gpu", gpu, "--quick", "-o", file});
+      CHECK(run.exit_code == 1);
+      CHECK(run.out.empty());
+      CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+      CHECK(run.err.size() < 200);
+      CHECK_FALSE(std::filesystem::exists(file));
+    }
+  }
+
   TEST_CASE("bad input is one line that names the file, with the documented exit code") {
     const Sample sample;
     const auto path = [&](const char* name) { return (sample.dir.path() / name).string(); };
