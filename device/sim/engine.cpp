@@ -43,11 +43,7 @@ std::uint32_t hash_of(Api api) {
 }  // namespace
 
 Engine* current_engine() {
-  if (tls_engine != nullptr) return tls_engine;
-  // A thread that the program started under this engine's scheduler.
-  if (const auto* threads = dynamic_cast<HostThreads*>(host_scheduler()))
-    return tls_engine = dynamic_cast<Engine*>(&threads->environment());
-  return process_engine.load(std::memory_order_acquire);
+  return tls_engine != nullptr ? tls_engine : process_engine.load(std::memory_order_acquire);
 }
 
 void set_current_engine(Engine* engine) { tls_engine = engine; }

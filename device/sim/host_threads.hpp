@@ -82,7 +82,6 @@ class HostThreads final : public HostScheduler {
   void reset();
 
   // -- for the engine -----------------------------------------------------------------------------
-  [[nodiscard]] HostEnvironment& environment() const { return environment_; }
   [[nodiscard]] std::uint32_t current() const { return current_; }
   /// Threads of this run, ended ones included; numbers are not reused within a run.
   [[nodiscard]] std::uint32_t count() const { return count_; }
