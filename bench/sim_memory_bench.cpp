@@ -118,6 +118,7 @@ void host_fault(benchmark::State& state) {
   std::vector<HostFault> faults;
   for (auto _ : state) {
     faults.clear();
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): simulated addresses are numbers
     benchmark::DoNotOptimize(*reinterpret_cast<const volatile unsigned char*>(at));
     (void)memory->take_faults(&faults);
     if (faults.size() != 1) expect_ok(MemoryError::kNoAccess);

@@ -113,6 +113,7 @@ bool garbage_page(std::uint64_t page) {
                           -1,
                           0);
   if (static_cast<std::uint64_t>(at) != page) return false;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the address of a fault is a number
   auto* bytes = reinterpret_cast<volatile unsigned char*>(page);
   for (std::size_t i = 0; i < kPageBytes; ++i) bytes[i] = kGarbage;
   return true;

@@ -54,6 +54,8 @@ class HostGuard {
   ~HostGuard() { disarm(); }
   HostGuard(const HostGuard&) = delete;
   HostGuard& operator=(const HostGuard&) = delete;
+  HostGuard(HostGuard&&) = delete;
+  HostGuard& operator=(HostGuard&&) = delete;
 
   /// Publishes the ranges and installs the handler if it is the first. False when there are
   /// already kArmedMax guards.

@@ -67,6 +67,8 @@ class Memory {
 
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
+  Memory(Memory&&) = delete;
+  Memory& operator=(Memory&&) = delete;
   ~Memory() = default;
 
   [[nodiscard]] const MemoryLayout& layout() const { return layout_; }
@@ -158,6 +160,7 @@ class Memory {
   /// The kernel bodies' view of an address: contiguous as the address is. Addresses of others
   /// are themselves.
   [[nodiscard]] std::byte* mirror(std::uint64_t address) const {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): host addresses come as numbers
     if (!owns(address)) return reinterpret_cast<std::byte*>(address);
     return backing_ == nullptr ? nullptr : backing_->mirror(address - base_);
   }

@@ -4,11 +4,11 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fcntl.h>
 #include <string>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <system_error>
 #include <unistd.h>
 
 namespace spillway::sim {
@@ -39,6 +39,7 @@ int protection(Access access) {
   return PROT_NONE;
 }
 
+// NOLINTNEXTLINE(performance-no-int-to-ptr): places are computed, not pointed to
 void* at(std::uint64_t address) { return reinterpret_cast<void*>(address); }
 
 bool map_file(void* where, std::uint64_t bytes, int prot, int file, std::uint64_t flat) {
@@ -61,8 +62,9 @@ bool map_nothing(void* where, std::uint64_t bytes) {
 
 Status failed(const char* what) {
   const int error = errno;
-  return Status(error == ENOMEM ? Code::kOutOfMemory : Code::kIo,
-                std::string("simulated memory: ") + what + ": " + std::strerror(error));
+  return Status(
+      error == ENOMEM ? Code::kOutOfMemory : Code::kIo,
+      std::string("simulated memory: ") + what + ": " + std::generic_category().message(error));
 }
 
 }  // namespace
@@ -92,8 +94,8 @@ Status MemoryBacking::open() {
   base_ = round_up(reinterpret_cast<std::uint64_t>(reservation_), kAlignmentMax);
   const std::uint64_t mirror = base_ + span + kAlignmentMax;
   const std::uint64_t window = mirror + span + kPageBytes;
-  mirror_ = reinterpret_cast<std::byte*>(mirror);
-  window_ = reinterpret_cast<std::byte*>(window);
+  mirror_ = static_cast<std::byte*>(at(mirror));
+  window_ = static_cast<std::byte*>(at(window));
   const int read_write = PROT_READ | PROT_WRITE;
   const std::uint64_t host_begin = layout_.pinned_begin();
   if (!map_file(at(mirror), linear, read_write, file_, 0) ||

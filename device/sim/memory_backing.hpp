@@ -27,6 +27,8 @@ class MemoryBacking {
   ~MemoryBacking();
   MemoryBacking(const MemoryBacking&) = delete;
   MemoryBacking& operator=(const MemoryBacking&) = delete;
+  MemoryBacking(MemoryBacking&&) = delete;
+  MemoryBacking& operator=(MemoryBacking&&) = delete;
 
   [[nodiscard]] std::uint64_t base() const { return base_; }
   [[nodiscard]] std::byte* mirror(std::uint64_t offset) const { return mirror_ + offset; }

@@ -29,6 +29,8 @@ class Mirror {
   ~Mirror();
   Mirror(const Mirror&) = delete;
   Mirror& operator=(const Mirror&) = delete;
+  Mirror(Mirror&&) = delete;
+  Mirror& operator=(Mirror&&) = delete;
 
   /// Flat bytes [flat, flat + bytes) appear at `offset`. kOk or kTooManyMappings.
   MemoryError show(std::uint64_t offset, std::uint64_t bytes, std::uint64_t flat, Access access);

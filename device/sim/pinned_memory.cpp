@@ -189,7 +189,8 @@ MemoryError PinnedMemory::change(
       --count;
     }
     const Access after = access_under(guards);
-    if (before == after || (run_open && after != run_access)) flush(at);
+    // A page that stays as it is may be in the run: it has that protection already.
+    if (run_open && after != run_access) flush(at);
     if (before != after && !run_open) {
       run = at;
       run_access = after;

@@ -30,6 +30,8 @@ class PinnedMemory {
   ~PinnedMemory();
   PinnedMemory(const PinnedMemory&) = delete;
   PinnedMemory& operator=(const PinnedMemory&) = delete;
+  PinnedMemory(PinnedMemory&&) = delete;
+  PinnedMemory& operator=(PinnedMemory&&) = delete;
 
   /// Pinned bytes that the machine gives, registered ones included; at most pinned_bytes_max.
   void set_limit_bytes(std::uint64_t bytes);

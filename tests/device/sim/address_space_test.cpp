@@ -71,6 +71,10 @@ TEST_SUITE("unit") {
     CHECK(b == a + 10 * kPage);
     CHECK(memory->reserve(all, 0, 0, &whole) == MemoryError::kOutOfAddresses);
     CHECK(memory->misuse().found.bytes == all - 2 * kPage);
+    REQUIRE(memory->free_reservation(b, kPage) == MemoryError::kOk);
+    std::uint64_t again = 0;
+    REQUIRE(memory->reserve(kPage, 0, 0, &again) == MemoryError::kOk);
+    CHECK(again == b);
     REQUIRE(memory->free_reservation(a, kPage) == MemoryError::kOk);
     REQUIRE(memory->free_reservation(b, kPage) == MemoryError::kOk);
     REQUIRE(memory->reserve(all, 0, 0, &whole) == MemoryError::kOk);

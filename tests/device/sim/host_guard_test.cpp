@@ -167,6 +167,7 @@ TEST_SUITE("unit") {
     constexpr int kThreads = 4;
     std::atomic<int> seen{0};
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&seen] {
         for (int round = 0; round < 20; ++round) {

@@ -32,6 +32,7 @@ inline std::unique_ptr<Memory> small_memory(Contents contents = Contents::kFull)
   return make_memory(small_options(contents));
 }
 
+// NOLINTBEGIN(performance-no-int-to-ptr): simulated addresses are numbers
 inline unsigned char touch(std::uint64_t address) {
   return *reinterpret_cast<const volatile unsigned char*>(address);
 }
@@ -39,6 +40,7 @@ inline unsigned char touch(std::uint64_t address) {
 inline void poke(std::uint64_t address, unsigned char value) {
   *reinterpret_cast<volatile unsigned char*>(address) = value;
 }
+// NOLINTEND(performance-no-int-to-ptr)
 
 inline std::uint64_t mirror_address(const Memory& memory, std::uint64_t address) {
   return reinterpret_cast<std::uint64_t>(memory.mirror(address));

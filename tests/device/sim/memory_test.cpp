@@ -17,7 +17,7 @@ using namespace spillway::sim;
 
 namespace {
 constexpr std::uint64_t kPage = kPageBytes;
-const auto ignore = [](std::uint64_t, std::uint64_t) {};
+const auto kIgnore = [](std::uint64_t, std::uint64_t) {};
 }  // namespace
 
 TEST_SUITE("unit") {
@@ -81,34 +81,34 @@ TEST_SUITE("unit") {
     const auto memory = small_memory(Contents::kNone);
     std::uint64_t plain = 0;
     REQUIRE(memory->allocate(0, 100, 0, &plain) == MemoryError::kOk);
-    CHECK(memory->translate(plain, 100, 0, Access::kReadWrite, ignore).ok());
-    CHECK(memory->translate(plain, 0, 0, Access::kReadWrite, ignore).ok());
-    Translation over = memory->translate(plain + 50, 51, 0, Access::kRead, ignore);
+    CHECK(memory->translate(plain, 100, 0, Access::kReadWrite, kIgnore).ok());
+    CHECK(memory->translate(plain, 0, 0, Access::kReadWrite, kIgnore).ok());
+    Translation over = memory->translate(plain + 50, 51, 0, Access::kRead, kIgnore);
     CHECK(over.error == MemoryError::kOutOfBounds);
     CHECK(over.address == plain + 100);
-    CHECK(memory->translate(plain, 1, 1, Access::kRead, ignore).error == MemoryError::kNoAccess);
+    CHECK(memory->translate(plain, 1, 1, Access::kRead, kIgnore).error == MemoryError::kNoAccess);
     memory->set_peer_access(1, 0, true);
-    CHECK(memory->translate(plain, 1, 1, Access::kRead, ignore).ok());
+    CHECK(memory->translate(plain, 1, 1, Access::kRead, kIgnore).ok());
     memory->set_peer_access(1, 0, false);
-    CHECK(memory->translate(plain, 1, 1, Access::kRead, ignore).error == MemoryError::kNoAccess);
-    CHECK(memory->translate(plain, ~std::uint64_t{0}, 0, Access::kRead, ignore).error ==
+    CHECK(memory->translate(plain, 1, 1, Access::kRead, kIgnore).error == MemoryError::kNoAccess);
+    CHECK(memory->translate(plain, ~std::uint64_t{0}, 0, Access::kRead, kIgnore).error ==
           MemoryError::kForeign);
-    CHECK(memory->translate(8, 1, 0, Access::kRead, ignore).error == MemoryError::kForeign);
+    CHECK(memory->translate(8, 1, 0, Access::kRead, kIgnore).error == MemoryError::kForeign);
     REQUIRE(memory->free(plain) == MemoryError::kOk);
-    CHECK(memory->translate(plain, 1, 0, Access::kRead, ignore).error == MemoryError::kFreed);
+    CHECK(memory->translate(plain, 1, 0, Access::kRead, kIgnore).error == MemoryError::kFreed);
 
     std::uint64_t at = 0;
     PhysicalId id;
     REQUIRE(memory->reserve(4 * kPage, 0, 0, &at) == MemoryError::kOk);
     REQUIRE(memory->create_physical(0, kPage, &id) == MemoryError::kOk);
     REQUIRE(memory->map(at, kPage, id) == MemoryError::kOk);
-    CHECK(memory->translate(at, 1, 0, Access::kRead, ignore).error == MemoryError::kNoAccess);
+    CHECK(memory->translate(at, 1, 0, Access::kRead, kIgnore).error == MemoryError::kNoAccess);
     REQUIRE(memory->set_access(at, kPage, 0, Access::kRead) == MemoryError::kOk);
-    CHECK(memory->translate(at, 1, 0, Access::kRead, ignore).ok());
-    const Translation gap = memory->translate(at + 9, kPage, 0, Access::kRead, ignore);
+    CHECK(memory->translate(at, 1, 0, Access::kRead, kIgnore).ok());
+    const Translation gap = memory->translate(at + 9, kPage, 0, Access::kRead, kIgnore);
     CHECK(gap.error == MemoryError::kNotMapped);
     CHECK(gap.address == at + kPage);
-    CHECK(memory->translate(at + 4 * kPage, 1, 0, Access::kRead, ignore).error ==
+    CHECK(memory->translate(at + 4 * kPage, 1, 0, Access::kRead, kIgnore).error ==
           MemoryError::kNotReserved);
   }
 
@@ -169,7 +169,7 @@ TEST_SUITE("unit") {
         CHECK(memory->in_use().none());
         std::uint64_t of_peer = 0;
         REQUIRE(memory->allocate(1, 1, 0, &of_peer) == MemoryError::kOk);
-        CHECK(memory->translate(of_peer, 1, 0, Access::kRead, ignore).error ==
+        CHECK(memory->translate(of_peer, 1, 0, Access::kRead, kIgnore).error ==
               MemoryError::kNoAccess);
         memory->reset();
         CHECK(memory->pinned().limit_bytes() == 1 << 20);
@@ -266,7 +266,7 @@ TEST_SUITE("model") {
     std::map<std::uint64_t, std::uint8_t> bytes;  // flat page -> its value
     std::uint64_t next_mapping = 1;
 
-    std::uint64_t used(std::uint32_t device) const {
+    [[nodiscard]] std::uint64_t used(std::uint32_t device) const {
       std::uint64_t sum = 0;
       for (const auto& [id, handle] : handles) {
         if (handle.device == device && (handle.held || handle.mapped > 0)) sum += handle.bytes;
@@ -276,7 +276,7 @@ TEST_SUITE("model") {
       }
       return sum;
     }
-    bool whole_mappings(std::uint64_t begin, std::uint64_t length) const {
+    [[nodiscard]] bool whole_mappings(std::uint64_t begin, std::uint64_t length) const {
       std::map<std::uint64_t, std::uint64_t> seen;
       for (std::uint64_t at = begin; at < begin + length; at += kPage) {
         const auto page = pages.find(at);
@@ -334,7 +334,7 @@ TEST_SUITE("model") {
         REQUIRE(read.ok() == (page.access[device] != Access::kNone));
         if (read.ok()) REQUIRE(flat == page.flat);
         REQUIRE(
-            memory.translate(memory.base() + at, kPage, device, Access::kReadWrite, ignore).ok() ==
+            memory.translate(memory.base() + at, kPage, device, Access::kReadWrite, kIgnore).ok() ==
             (page.access[device] == Access::kReadWrite));
       }
       if (page.access[0] == Access::kNone && page.access[1] == Access::kNone) continue;

@@ -26,6 +26,8 @@ struct AreasMax {
   ~AreasMax() { MemoryBacking::set_areas_max(0); }
   AreasMax(const AreasMax&) = delete;
   AreasMax& operator=(const AreasMax&) = delete;
+  AreasMax(AreasMax&&) = delete;
+  AreasMax& operator=(AreasMax&&) = delete;
 };
 
 }  // namespace

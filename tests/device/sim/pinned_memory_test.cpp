@@ -130,7 +130,7 @@ TEST_SUITE("unit") {
   TEST_CASE("neighbouring pages under different guards keep their own protection") {
     const auto memory = small_memory();
     std::uint64_t at = 0;
-    REQUIRE(memory->allocate_pinned(3 * kPage, 0, &at) == MemoryError::kOk);
+    REQUIRE(memory->allocate_pinned(4 * kPage, 0, &at) == MemoryError::kOk);
     const auto faults = [&] {
       std::vector<HostFault> found;
       REQUIRE(memory->take_faults(&found));
@@ -144,9 +144,10 @@ TEST_SUITE("unit") {
     (void)touch(at + kPage);
     CHECK(faults() == 1);
     REQUIRE(memory->unguard(at, kPage, GuardKind::kReadOnly) == MemoryError::kOk);
-    REQUIRE(memory->guard(at, 3 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
-    REQUIRE(memory->unguard(at, 3 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
+    REQUIRE(memory->guard(at, 4 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
+    REQUIRE(memory->unguard(at, 4 * kPage, GuardKind::kNoAccess) == MemoryError::kOk);
     poke(at, 1);
+    poke(at + 3 * kPage, 1);
     CHECK(faults() == 0);
     (void)touch(at + kPage);
     poke(at + 2 * kPage, 1);

@@ -55,7 +55,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("the whole capacity can be one block, or as many as fit") {
     for (const std::uint64_t gap : {std::uint64_t{0}, std::uint64_t{4096}}) {
-      for (const std::uint64_t capacity : {std::uint64_t{4096}, std::uint64_t{5 * 4096}}) {
+      for (const std::uint64_t capacity : {std::uint64_t{4096}, std::uint64_t{5} * 4096}) {
         SlotArena arena(capacity, 4096, gap);
         const std::uint64_t one = arena.allocate(capacity, capacity, 1, 0);
         REQUIRE(one != SlotArena::kNowhere);
