@@ -36,16 +36,33 @@ struct Armed {
 std::array<Armed, HostGuard::kArmedMax> armed_guards;
 std::mutex install_mutex;
 std::size_t armed_count = 0;  // under install_mutex
-// The handlers before ours. Written before ours is installed, constant while it is.
-struct sigaction previous_segv;
-struct sigaction previous_bus;
+
+// Handlers that ours stands in front of, for one signal: first the one before ours, then those that
+// came later and were displaced (a test framework or a crash reporter that installs its own).
+// Entries are written before `count` says so and never changed while ours is installed.
+struct Others {
+  static constexpr int kMax = 16;
+  std::array<struct sigaction, kMax> actions{};
+  std::atomic<int> count{0};
+};
+Others segv_others;
+Others bus_others;
+Others& others_of(int signal_number) { return signal_number == SIGBUS ? bus_others : segv_others; }
+
+// A displaced handler may pass on to ours, which it found when it came: then it is the first one's
+// turn. Initial-exec, because a signal handler cannot wait for lazy thread-local storage.
+__attribute__((tls_model("initial-exec"))) thread_local bool chaining = false;
 
 void chain(int signal_number, siginfo_t* info, void* context) {
-  const struct sigaction& previous = signal_number == SIGBUS ? previous_bus : previous_segv;
-  if ((previous.sa_flags & SA_SIGINFO) != 0) {
-    previous.sa_sigaction(signal_number, info, context);
-  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-    previous.sa_handler(signal_number);
+  const Others& others = others_of(signal_number);
+  const int count = others.count.load(std::memory_order_acquire);
+  const bool again = chaining;
+  const struct sigaction& next = others.actions[static_cast<std::size_t>(again ? 0 : count - 1)];
+  chaining = true;
+  if ((next.sa_flags & SA_SIGINFO) != 0) {
+    next.sa_sigaction(signal_number, info, context);
+  } else if (next.sa_handler != SIG_DFL && next.sa_handler != SIG_IGN) {
+    next.sa_handler(signal_number);
   } else {
     // The kernel kills on an ignored synchronous fault too: give it back and fault once more.
     struct sigaction fallback {};
@@ -54,6 +71,7 @@ void chain(int signal_number, siginfo_t* info, void* context) {
     // Nothing faults once more after a signal that somebody sent.
     if (info->si_code <= 0) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal_number);
   }
+  chaining = again;
 }
 
 void on_fault(int signal_number, siginfo_t* info, void* context) {
@@ -80,11 +98,26 @@ bool ours(const struct sigaction& action) {
   return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_fault;
 }
 
-void install(int signal_number, struct sigaction* previous) {
+bool same(const struct sigaction& a, const struct sigaction& b) {
+  if ((a.sa_flags & SA_SIGINFO) != (b.sa_flags & SA_SIGINFO)) return false;
+  return (a.sa_flags & SA_SIGINFO) != 0 ? a.sa_sigaction == b.sa_sigaction
+                                        : a.sa_handler == b.sa_handler;
+}
+
+// Under install_mutex. `first`: no guard was armed.
+void install(int signal_number, bool first) {
+  Others& others = others_of(signal_number);
   struct sigaction now {};
   sigaction(signal_number, nullptr, &now);
+  // Left in place by an uninstall() that found somebody in front: the list is still right.
   if (ours(now)) return;
-  *previous = now;
+  if (first) others.count.store(0, std::memory_order_relaxed);
+  const int count = others.count.load(std::memory_order_relaxed);
+  if (count == Others::kMax) return;  // somebody insists more than we do
+  if (count == 0 || !same(others.actions[static_cast<std::size_t>(count) - 1], now)) {
+    others.actions[static_cast<std::size_t>(count)] = now;
+    others.count.store(count + 1, std::memory_order_release);
+  }
   struct sigaction action {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
@@ -92,11 +125,14 @@ void install(int signal_number, struct sigaction* previous) {
   sigaction(signal_number, &action, nullptr);
 }
 
-void uninstall(int signal_number, const struct sigaction& previous) {
+void uninstall(int signal_number) {
   struct sigaction now {};
   sigaction(signal_number, nullptr, &now);
-  // Somebody who came later may chain to ours: then ours stays and only passes on.
-  if (ours(now)) sigaction(signal_number, &previous, nullptr);
+  // Somebody who came later may pass on to ours: then ours stays and only passes on itself.
+  if (!ours(now)) return;
+  const Others& others = others_of(signal_number);
+  const auto last = static_cast<std::size_t>(others.count.load(std::memory_order_relaxed)) - 1;
+  sigaction(signal_number, &others.actions[last], nullptr);
 }
 
 bool open_page(std::uint64_t page, int protection) {
@@ -141,10 +177,9 @@ bool HostGuard::arm(const Ranges& ranges) {
   for (std::size_t i = 0; i < kArmedMax; ++i) {
     Armed& entry = armed_guards[i];
     if (entry.guard.load(std::memory_order_relaxed) != nullptr) continue;
-    if (armed_count++ == 0) {
-      install(SIGSEGV, &previous_segv);
-      install(SIGBUS, &previous_bus);
-    }
+    const bool first = armed_count++ == 0;
+    install(SIGSEGV, first);
+    install(SIGBUS, first);
     slot_ = i;
     entry.base.store(ranges.base, std::memory_order_relaxed);
     entry.mirror.store(ranges.mirror, std::memory_order_relaxed);
@@ -161,9 +196,16 @@ void HostGuard::disarm() {
   armed_guards[slot_].guard.store(nullptr, std::memory_order_release);
   slot_ = kArmedMax;
   if (--armed_count == 0) {
-    uninstall(SIGSEGV, previous_segv);
-    uninstall(SIGBUS, previous_bus);
+    uninstall(SIGSEGV);
+    uninstall(SIGBUS);
   }
+}
+
+void HostGuard::rearm() {
+  const std::lock_guard<std::mutex> lock(install_mutex);
+  if (slot_ == kArmedMax) return;
+  install(SIGSEGV, false);
+  install(SIGBUS, false);
 }
 
 bool HostGuard::handle(std::uint64_t address, std::uint64_t instruction, bool write) {

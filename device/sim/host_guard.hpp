@@ -60,6 +60,8 @@ class HostGuard {
   /// Publishes the ranges and installs the handler if it is the first. False when there are
   /// already kArmedMax guards.
   bool arm(const Ranges& ranges);
+  /// Puts the handler in front again, should somebody have installed another since.
+  void rearm();
   void disarm();
 
   static constexpr std::size_t kArmedMax = 256;

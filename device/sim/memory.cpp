@@ -411,9 +411,10 @@ void Memory::reset() {
   pinned_.reset();
   foreign_.reset();
   std::fill(peers_.begin(), peers_.end(), 0);
-  if (backing_ != nullptr && backing_->guard().any()) {
+  if (backing_ != nullptr) {
     std::vector<HostFault> dropped;
     take_faults(&dropped);
+    backing_->guard().rearm();
   }
   misuse_ = {};
   serial_ = 0;

@@ -42,6 +42,11 @@ int in_child(Body&& body) {
 
 void exit_42(int) { _exit(42); }
 
+struct sigaction handler_before;
+void pass_on(int number, siginfo_t* info, void* context) {
+  handler_before.sa_sigaction(number, info, context);
+}
+
 }  // namespace
 
 TEST_SUITE("unit") {
@@ -205,13 +210,36 @@ TEST_SUITE("unit") {
           }) == 42);
     CHECK(in_child([&] { with_memory(wild); }) == 1000 + SIGSEGV);
     CHECK(in_child([&] { with_memory([] { raise(SIGSEGV); }); }) == 1000 + SIGSEGV);
-    // After the last simulator is gone, the old handler is back.
+    // A handler that comes later is displaced by the next simulator or reset, and still served.
+    const auto with_later_handler = [&](auto&& body) {
+      with_memory([&] {
+        signal(SIGSEGV, exit_42);
+        with_memory(body);
+      });
+    };
+    CHECK(in_child([&] { with_later_handler(wild); }) == 42);
+    CHECK(in_child([&] {
+            Result<std::unique_ptr<Memory>> memory = Memory::create(small_options(Contents::kFull));
+            if (!memory.ok()) _exit(3);
+            signal(SIGSEGV, exit_42);
+            memory.value()->reset();
+            _exit(touch(memory.value()->base()) == 0xA5 && memory.value()->any_faults() ? 0 : 5);
+          }) == 0);
+    // One that passes on to ours, which passes on to it, ends all the same.
+    CHECK(in_child([&] {
+            with_memory([&] {
+              struct sigaction later {};
+              later.sa_sigaction = pass_on;
+              later.sa_flags = SA_SIGINFO | SA_NODEFER;
+              sigaction(SIGSEGV, &later, &handler_before);
+              with_memory(wild);
+            });
+          }) == 1000 + SIGSEGV);
+    // After a simulator is gone nothing of it is in the way.
     CHECK(in_child([&] {
             signal(SIGSEGV, exit_42);
             with_memory([] {});
-            struct sigaction now {};
-            sigaction(SIGSEGV, nullptr, &now);
-            _exit(now.sa_handler == exit_42 ? 0 : 5);
-          }) == 0);
+            wild();
+          }) == 42);
   }
 }
