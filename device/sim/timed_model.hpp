@@ -2,7 +2,7 @@
 // When operations run on GPUs of a calibration file: copy engines, the link and device memory that
 // they share, compute. Pure arithmetic in virtual nanoseconds: knows no driver, no clock, no bytes.
 // The engine feeds it the heads of its streams and takes back who finished when.
-// Model and sources: docs/calibration.md; traces-and-testing 7.2 to 7.4 for the rules.
+// Model, numbers and their sources: docs/calibration.md.
 #pragma once
 
 #include "core/status.hpp"
