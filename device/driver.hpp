@@ -375,11 +375,11 @@ namespace spillway {
 /// be copied; it stays valid as long as its provider (libcuda is never unloaded; a simulator until
 /// it is destroyed).
 struct Driver {
-// NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration in parentheses is none.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration in parentheses is none.
 #define SPW_DRIVER_MEMBER(member, symbol, version, parameters) \
   cu::Result(*member) parameters = nullptr;
   SPW_DRIVER_FUNCTIONS(SPW_DRIVER_MEMBER)
-#undef SPW_DRIVER_MEMBER
+#undef SPW_DRIVER_MEMBER  // NOLINTEND(bugprone-macro-parentheses)
 };
 
 }  // namespace spillway

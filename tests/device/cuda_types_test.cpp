@@ -186,6 +186,7 @@ SPW_SAME_FIELD(MemPoolProps, win32_security_attributes, CUmemPoolProps, win32Sec
 SPW_SAME_FIELD(MemPoolProps, max_size, CUmemPoolProps, maxSize);
 SPW_SAME_FIELD(MemPoolProps, reserved, CUmemPoolProps, reserved);
 
+// NOLINTBEGIN(bugprone-sizeof-expression): of pointers, and meant so.
 static_assert(kSameShape<cu::LaunchConfig, CUlaunchConfig>);
 SPW_SAME_FIELD(LaunchConfig, grid_x, CUlaunchConfig, gridDimX);
 SPW_SAME_FIELD(LaunchConfig, grid_y, CUlaunchConfig, gridDimY);
@@ -197,6 +198,7 @@ SPW_SAME_FIELD(LaunchConfig, shared_bytes, CUlaunchConfig, sharedMemBytes);
 SPW_SAME_FIELD(LaunchConfig, stream, CUlaunchConfig, hStream);
 SPW_SAME_FIELD(LaunchConfig, attributes, CUlaunchConfig, attrs);
 SPW_SAME_FIELD(LaunchConfig, attribute_count, CUlaunchConfig, numAttrs);
+// NOLINTEND(bugprone-sizeof-expression)
 
 static_assert(kSameShape<cu::Uuid, CUuuid>);
 SPW_SAME_FIELD(Uuid, bytes, CUuuid, bytes);
@@ -294,12 +296,14 @@ using OursForLibraryLoadData = LibraryLoadData*;
 
 // PFN_<name>_v<version> exists only for versions that introduced an ABI: a wrong version in the
 // table does not compile either.
+// NOLINTBEGIN(bugprone-macro-parentheses): a parameter list is none in parentheses.
 #define SPW_SAME_SIGNATURE(member, symbol, version, parameters)                                \
   static_assert(                                                                               \
       std::is_same_v<InCudaHT<cu::Result(*) parameters>, InCudaHT<PFN_##member##_v##version>>, \
       #symbol);
 SPW_DRIVER_FUNCTIONS(SPW_SAME_SIGNATURE)
 #undef SPW_SAME_SIGNATURE
+// NOLINTEND(bugprone-macro-parentheses)
 
 }  // namespace
 }  // namespace spillway

@@ -140,13 +140,13 @@ SPW_CONFORMANCE("capture",
   CapturedGraph graph(env);
   SPW_MUST(begin(env, s));
   for (std::uint32_t value = 1; value <= 3; ++value)
-    SPW_OK(env.launch_fill(s.handle(), a + (value - 1) * 64, value, 16));
+    SPW_OK(env.launch_fill(s.handle(), a + (value - 1) * std::uint64_t{64}, value, 16));
   SPW_MUST(graph.end(s));
   graph.instantiate();
   graph.launch(s);
   SPW_OK(env.d.cuStreamSynchronize(s.handle()));
   for (std::uint32_t value = 1; value <= 3; ++value)
-    env.check_words(a + (value - 1) * 64, 16, value);
+    env.check_words(a + (value - 1) * std::uint64_t{64}, 16, value);
 }
 
 SPW_CONFORMANCE("capture",

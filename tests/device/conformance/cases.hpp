@@ -33,8 +33,10 @@ void run_conformance(const Provider& provider, const char* group = nullptr);
 
 }  // namespace spillway::conformance
 
+// NOLINTBEGIN(bugprone-macro-parentheses): names being declared take none.
 #define SPW_CONFORMANCE(group, function, text)                                         \
   static void function([[maybe_unused]] ::spillway::conformance::ConformanceEnv& env); \
   static const ::spillway::conformance::Registered spw_registered_##function{          \
       group, text, &function};                                                         \
   static void function([[maybe_unused]] ::spillway::conformance::ConformanceEnv& env)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -198,14 +198,14 @@ Registered::Registered(const char* group, const char* text, void (*run)(Conforma
 }
 
 const std::vector<Case>& cases() {
-  static const std::vector<Case> sorted = [] {
+  static const std::vector<Case> kSorted = [] {
     std::vector<Case> all = list();
     std::stable_sort(all.begin(), all.end(), [](const Case& a, const Case& b) {
       return std::strcmp(a.group, b.group) < 0;
     });
     return all;
   }();
-  return sorted;
+  return kSorted;
 }
 
 bool run_case(const Case& which, const Provider& provider) {

@@ -357,6 +357,7 @@ SPW_CONFORMANCE("memory",
   cu::DevicePtr pointer = 0;
   SPW_MUST(env.d.cuMemAllocManaged(&pointer, kBytes, cu::kAttachGlobal));
   const Memory a(env.d, pointer);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): managed memory is one address for both.
   auto* const host = reinterpret_cast<std::uint32_t*>(static_cast<std::uintptr_t>(pointer));
   for (std::size_t i = 0; i < kN; ++i) host[i] = 10;
   SPW_OK(env.launch_increment(nullptr, a, kN));

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace spillway::conformance {
 namespace {
@@ -66,7 +67,7 @@ KernelCost spin_cost(const LaunchShape& /*shape*/, std::uint64_t cycles) {
   return {0, 0, static_cast<std::int64_t>(cycles / 2)};  // of a clock of 2 GHz
 }
 
-[[maybe_unused]] const bool registered = [] {
+[[maybe_unused]] const bool kRegistered = [] {
   register_kernel(make_kernel<fill_body, fill_accesses, fill_cost>(kFillName));
   register_kernel(make_kernel<copy_body, copy_accesses, copy_cost>(kCopyName));
   register_kernel(make_kernel<increment_body, increment_accesses, increment_cost>(kIncrementName));
@@ -84,14 +85,11 @@ void run_simulated(const char* group, int devices = 1) {
     sim::Mode mode;
     std::uint64_t seed;
   };
-  const Run runs[] = {{sim::Mode::kEager, 0},
-                      {sim::Mode::kLazy, 0},
-                      {sim::Mode::kRandom, 1},
-                      {sim::Mode::kRandom, 2},
-                      {sim::Mode::kRandom, 3},
-                      {sim::Mode::kPct, 4},
-                      {sim::Mode::kPct, 5},
-                      {sim::Mode::kTimed, 0}};
+  std::vector<Run> runs = {{sim::Mode::kEager, 0}, {sim::Mode::kLazy, 0}, {sim::Mode::kTimed, 0}};
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    runs.push_back({sim::Mode::kRandom, seed});
+    runs.push_back({sim::Mode::kPct, seed});
+  }
   for (const Run& run : runs) {
     for (const Case& which : cases()) {
       if (std::strcmp(which.group, group) != 0) continue;
