@@ -197,6 +197,7 @@ Status Engine::reset(const Options& wanted) {
   callbacks_.clear();
   callback_host_thread_ = kNone;
   virtual_ns_ = 0;
+  yields_ = 0;
   return Status();
 }
 
@@ -410,6 +411,23 @@ void Engine::point(const char* /*what*/) {
     }
     step(*streams[next - kDeviceEntity]);
   }
+}
+
+void Engine::yielded() {
+  if (is_timed()) {
+    timed.yielded(*this);
+    return;
+  }
+  gather(false);
+  if (entities_.empty()) return;
+  // Schedules that prefer somebody would let a polling thread poll for ever: here they take turns.
+  const bool draws = options.mode == Mode::kRandom || options.mode == Mode::kReplay;
+  const std::size_t at = draws ? schedule.pick(entities_) : yields_++ % entities_.size();
+  const std::uint32_t next = entities_[at];
+  if (next < kDeviceEntity)
+    threads.switch_to(next);
+  else
+    step(*streams[next - kDeviceEntity]);
 }
 
 bool Engine::run_one_other() {

@@ -246,6 +246,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
 
   // -- HostEnvironment ----------------------------------------------------------------------------
   void point(const char* what) override;
+  void yielded() override;
   void wait_until(bool (*ready)(void*), void* argument, const char* what) override;
   std::int64_t now_ns() override;
   void acquire(std::uint32_t thread, const VectorClock& from) override;
@@ -317,6 +318,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   std::vector<HostFault> host_faults_;
   std::vector<StreamPoint> force_stack_;
   std::int64_t virtual_ns_ = 0;  // adversarial modes: counts steps
+  std::uint64_t yields_ = 0;     // whose turn it is when a thread polls
 
   // Host callbacks waiting for the callback thread, by stream.
   std::vector<std::uint32_t> callbacks_;

@@ -295,7 +295,12 @@ void HostThreads::thread_join(std::uint32_t thread) {
   environment_.acquire(current_, other.clock);
 }
 
-void HostThreads::yield() { point("yield"); }
+void HostThreads::yield() {
+  if (abandoned_)
+    point("yield");
+  else
+    environment_.yielded();
+}
 
 void HostThreads::sleep_until(std::int64_t deadline_ns) {
   static_cast<void>(wait(&is_never, nullptr, "time to pass", deadline_ns));

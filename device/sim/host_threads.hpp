@@ -31,6 +31,10 @@ class HostEnvironment {
   /// A point where the current thread could be overtaken: may run device steps, may switch_to.
   virtual void point(const char* what) = 0;
 
+  /// The current thread has nothing to do until others go on: it polls. Whatever the schedule, each
+  /// of the others must get its turn when this is called often enough.
+  virtual void yielded() { point("yield"); }
+
   /// Lets others go on until ready(argument), which is also what makes the current thread
   /// runnable() meanwhile; returns early only when abandoned(), to be tested after every switch_to.
   /// With nobody runnable, time moves to earliest_deadline_ns(); without a deadline that is a

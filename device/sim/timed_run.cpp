@@ -307,6 +307,12 @@ void TimedRun::point(Engine& e) {
   advance_device(e, e.self().now_ns);
 }
 
+void TimedRun::yielded(Engine& e) {
+  constexpr std::int64_t kYieldNs = 500;  // about one sched_yield
+  catch_up(e, e.self().now_ns + kYieldNs);
+  point(e);
+}
+
 bool TimedRun::run_other(Engine& e) {
   last_ns_ = e.self().now_ns;
   const std::uint32_t next = next_thread(e);

@@ -39,6 +39,8 @@ class TimedRun {
   void enqueued(Engine& e, StreamState& stream);
   /// Lets threads that are behind go first, and the device catch up with the calling thread.
   void point(Engine& e);
+  /// The calling thread polls: its time goes on, so that others and the device catch up.
+  void yielded(Engine& e);
   /// The calling thread waits. False when nothing can make it true.
   bool wait(Engine& e, StreamPoint target);
 
