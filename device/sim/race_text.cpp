@@ -96,7 +96,10 @@ std::string site_text(const Site& site, AgentInfo agent) {
   if (is_driver_call(site.call)) {
     text = site.call;
   } else {
-    text = agent.is_stream ? "kernel `" : "host code `";
+    const std::string_view name = site.call;  // those of kernels have no spaces
+    const bool is_kernel = agent.is_stream && name.find(' ') == std::string_view::npos;
+    const bool is_block = name.substr(0, 6) == "block ";
+    text = is_kernel ? "kernel `" : (is_block ? "the pool's `" : "host code `");
     text += site.call;
     text += '`';
   }
