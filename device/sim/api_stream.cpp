@@ -246,10 +246,7 @@ cu::Result cuEventRecordWithFlags(cu::Event handle, cu::Stream stream_handle, un
   event->completed_ns = -1;
   event->lies_left = draw_lies(e);
   event->point = {stream->index, stream->enqueued + 1};
-  const cu::Result result = e.submit(*stream, std::move(op));
-  // After the joins of the default stream, which submit made.
-  e.clocks.record(stream->agent, e.self_agent(), event->clock);
-  return result;
+  return e.submit(*stream, std::move(op));  // takes the snapshot; others may run before it returns
 }
 
 cu::Result cuEventQuery(cu::Event handle) {
