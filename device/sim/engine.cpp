@@ -334,6 +334,7 @@ cu::Result Engine::submit(StreamState& stream, Op&& op) {
     }
   }
   op.epoch = clocks.issue(stream.agent, self_agent());
+  if (op.kind == OpKind::kHostFunc) op.agent = clocks.add_host_function(stream.agent);
   if (!check_accesses(op, stream)) return cu::Result::kInvalidValue;
   guard_operands(op);
   op.seq = ++stream.enqueued;
@@ -756,11 +757,13 @@ void Engine::callback_thread(void* engine) {
     const Op& op = stream.queue[stream.head];
     const cu::HostFn fn = op.host_fn;
     void* user = op.user;
-    // The callback is the stream's operation: its accesses are ordered as that is. So the pages of
-    // what its stream did before, and will do after it, are open to it for that while.
+    // The callback is the stream's operation: its accesses are ordered as that is, before whatever
+    // was enqueued behind it. So the pages of what came before it, and of what waits for it, are
+    // open to it for that while.
     ThreadState& me = e.self();
     const AgentId own = me.agent;
-    me.agent = stream.agent;
+    const AgentId agent = op.agent;
+    me.agent = agent;
     me.in_callback = true;
     struct Opened {
       Guard guard;
@@ -768,22 +771,27 @@ void Engine::callback_thread(void* engine) {
     };
     std::vector<Opened> opened;
     std::erase_if(e.guards_, [&](const Guard& guard) {
-      if (!e.clocks.clock(stream.agent).covers(guard.epoch)) return false;
+      if (!e.clocks.clock(agent).covers(guard.epoch) &&
+          !e.clocks.comes_after_function(guard.epoch, agent))
+        return false;
       static_cast<void>(e.memory->unguard(guard.range.begin, guard.range.bytes, guard.kind));
       opened.push_back({guard, e.memory->find(guard.range.begin).serial});
       return true;
     });
     fn(user);
+    if (e.memory->any_faults()) e.collect_host_faults(nullptr, nullptr);
     for (const Opened& o : opened) {
       if (e.memory->find(o.guard.range.begin).serial != o.serial) continue;
       if (e.memory->guard(o.guard.range.begin, o.guard.range.bytes, o.guard.kind) ==
           MemoryError::kOk)
         e.guards_.push_back(o.guard);
     }
+    e.clocks.end_host_function(agent);
     ThreadState& again = e.self();
     again.in_callback = false;
     again.agent = own;
     if (stream.idle()) continue;
+    e.clocks.join(stream.agent, agent);  // what it acquired
     e.complete_head(stream, e.now_ns());
     if (e.is_timed()) e.timed.completed(e, stream);
   }

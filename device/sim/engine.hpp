@@ -295,7 +295,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   bool check_accesses(const Op& op, const StreamState& stream);
   bool check_access(const Op& op, const StreamState& stream, const KernelAccess& access);
   void guard_operands(const Op& op);
-  void guard_operand(const Operand& operand, std::uint64_t bytes, bool device_writes, Epoch epoch);
+  void guard_operand(const Operand& operand, std::uint64_t bytes, bool device_writes, const Op& op);
+  [[nodiscard]] std::string guard_text(const HostFault& fault);
   void lift_guards();
   void collect_host_faults(const Op* op, const StreamState* stream);
   void block_event(cu::DevicePtr pointer,
@@ -311,6 +312,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
     ByteRange range;
     Epoch epoch;
     GuardKind kind = GuardKind::kNoAccess;
+    const char* call = "";
+    std::uint64_t op = 0;
   };
   std::vector<Guard> guards_;
   std::vector<std::uint32_t> entities_;

@@ -2,6 +2,8 @@
 // Where memory meets streams: is an access inside its block, may the device go there, is it ordered
 // after everything before it; guards of pinned pages; lifetime events; what a pool reports.
 #include "device/sim/engine.hpp"
+#include "device/sim/memory_layout.hpp"
+#include "device/sim/race_text.hpp"
 
 #include <fmt/format.h>
 
@@ -223,19 +225,19 @@ void Engine::guard_operands(const Op& op) {
   if (!has_contents() || !has(Semantic::kGuardPinned) || is_timed()) return;
   switch (op.kind) {
     case OpKind::kCopy:
-      guard_operand(op.source, op.bytes, false, op.epoch);
-      guard_operand(op.target, op.bytes, true, op.epoch);
+      guard_operand(op.source, op.bytes, false, op);
+      guard_operand(op.target, op.bytes, true, op);
       break;
     case OpKind::kFill:
     case OpKind::kWriteValue:
-      guard_operand(op.target, op.bytes, true, op.epoch);
+      guard_operand(op.target, op.bytes, true, op);
       break;
     case OpKind::kKernel:
       for (const KernelAccess& access : op.accesses)
         guard_operand({access.pointer, place_of(access.pointer)},
                       access.bytes,
                       access.mode != AccessMode::kRead,
-                      op.epoch);
+                      op);
       break;
     default:
       break;
@@ -245,16 +247,18 @@ void Engine::guard_operands(const Op& op) {
 void Engine::guard_operand(const Operand& operand,
                            std::uint64_t bytes,
                            bool device_writes,
-                           Epoch epoch) {
+                           const Op& op) {
   if (operand.place != Place::kPinned || !memory->owns(operand.address)) return;
   const GuardKind kind = device_writes ? GuardKind::kNoAccess : GuardKind::kReadOnly;
   if (memory->guard(operand.address, bytes, kind) == MemoryError::kOk)
-    guards_.push_back({{operand.address, bytes}, epoch, kind});
+    guards_.push_back({{operand.address, bytes}, op.epoch, kind, op.call, op.number});
 }
 
 /// A page is the host's again when the running thread knows that the operation has ended.
 void Engine::lift_guards() {
   if (guards_.empty()) return;
+  if (memory->any_faults())
+    collect_host_faults(nullptr, nullptr);  // while it is known whose they are
   const VectorClock& known = clocks.clock(self_agent());
   std::erase_if(guards_, [&](const Guard& guard) {
     if (!known.covers(guard.epoch)) return false;
@@ -270,6 +274,21 @@ void Engine::forget_guards(ByteRange range) {
   });
 }
 
+/// Who may still use the byte: "cuMemcpyDtoHAsync on stream 2 (op 5) may still write". Empty when
+/// only another part of the page is in use, which page protection cannot tell.
+std::string Engine::guard_text(const HostFault& fault) {
+  const AgentId agent = self_agent();
+  for (auto guard = guards_.rbegin(); guard != guards_.rend(); ++guard) {
+    if (fault.address < guard->range.begin || fault.address >= guard->range.end()) continue;
+    if (clocks.comes_after_function(guard->epoch, agent)) continue;
+    return fmt::format("{} may still {}",
+                       site_text({guard->call, guard->op, guard->epoch, AccessKind::kRead},
+                                 clocks.agent(guard->epoch.agent)),
+                       guard->kind == GuardKind::kNoAccess ? "write" : "read");
+  }
+  return {};
+}
+
 void Engine::collect_host_faults(const Op* op, const StreamState* stream) {
   host_faults_.clear();
   static_cast<void>(memory->take_faults(&host_faults_));
@@ -282,14 +301,17 @@ void Engine::collect_host_faults(const Op* op, const StreamState* stream) {
                            verb,
                            place_text(fault.address)));
         break;
-      case HostFaultKind::kGuarded:
+      case HostFaultKind::kGuarded: {
+        const std::string user = guard_text(fault);
+        if (user.empty()) break;
         report(ReportKind::kHostTouch,
-               fmt::format("the host {} {} while an operation may still be {} it: synchronise with "
-                           "an event recorded after that operation first",
+               fmt::format("the host {} {} while {} it: synchronise with an event recorded after "
+                           "that operation first",
                            verb,
                            place_text(fault.address),
-                           fault.write ? "using" : "writing"));
+                           user));
         break;
+      }
       case HostFaultKind::kNotAllocated:
         report(ReportKind::kUseAfterFree,
                fmt::format("the host {} {}: no pinned memory is allocated there",

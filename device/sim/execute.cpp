@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace spillway::sim {
@@ -109,7 +110,10 @@ void Engine::execute(StreamState& stream, Op& op) {
       run_kernel(stream, op);
       break;
     case OpKind::kHostFunc:  // only when callbacks have no thread of their own
+      std::swap(self().agent, op.agent);
       op.host_fn(op.user);
+      clocks.end_host_function(self().agent);
+      std::swap(self().agent, op.agent);
       break;
     case OpKind::kMarker:
     case OpKind::kWaitValue:

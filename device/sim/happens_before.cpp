@@ -4,6 +4,9 @@
 
 #include "core/check.hpp"
 
+#include <algorithm>
+#include <cstddef>
+
 namespace spillway::sim {
 
 AgentId HappensBefore::add(AgentInfo info) {
@@ -19,6 +22,37 @@ AgentId HappensBefore::add(AgentInfo info) {
 AgentId HappensBefore::add_host_thread(std::uint64_t id) { return add({false, id}); }
 
 AgentId HappensBefore::add_stream(std::uint64_t stream_id) { return add({true, stream_id}); }
+
+AgentId HappensBefore::add_host_function(AgentId stream) {
+  constexpr std::uint64_t kAllSteps = std::uint64_t{1} << 62;
+  const AgentId function = add(agent(stream));
+  at(function).join(at(stream));
+  at(stream).raise(function, kAllSteps);
+  functions_.push_back({function, {}});
+  return function;
+}
+
+void HappensBefore::end_host_function(AgentId function) {
+  std::erase_if(functions_, [&](const HostFunction& f) { return f.agent == function; });
+}
+
+bool HappensBefore::comes_after_function(Epoch epoch, AgentId function) const {
+  for (const HostFunction& f : functions_) {
+    if (f.agent != function) continue;
+    if (epoch.agent >= f.first_after.size()) return false;
+    const std::uint64_t first = f.first_after[epoch.agent];
+    return first != 0 && epoch.tick >= first;
+  }
+  return false;
+}
+
+void HappensBefore::note_order_after_functions(AgentId stream, std::uint64_t tick) {
+  for (HostFunction& f : functions_) {
+    if (f.agent == stream || at(stream).get(f.agent) == 0) continue;
+    if (stream >= f.first_after.size()) f.first_after.resize(stream + 1, 0);
+    if (f.first_after[stream] == 0) f.first_after[stream] = tick;
+  }
+}
 
 AgentInfo HappensBefore::agent(AgentId id) const {
   SPW_CHECK_LT(id, agent_count_);
@@ -38,7 +72,9 @@ const VectorClock& HappensBefore::clock(AgentId agent) const {
 Epoch HappensBefore::issue(AgentId stream, AgentId host) {
   VectorClock& clock = at(stream);
   clock.join(at(host));
-  return {stream, clock.tick(stream)};
+  const std::uint64_t tick = clock.tick(stream);
+  if (!functions_.empty()) note_order_after_functions(stream, tick);
+  return {stream, tick};
 }
 
 void HappensBefore::record(AgentId stream, AgentId host, VectorClock& event) {
@@ -77,11 +113,18 @@ void HappensBefore::access(Range range,
                            const char* call,
                            std::uint64_t op,
                            std::vector<Conflict>& out) {
+  const auto known = static_cast<std::ptrdiff_t>(out.size());
   shadow_.access(range, clock(epoch.agent), {call, op, epoch, kind}, out);
+  if (functions_.empty()) return;
+  const auto late = [&](const Conflict& c) {
+    return comes_after_function(c.earlier.epoch, epoch.agent);
+  };
+  out.erase(std::remove_if(out.begin() + known, out.end(), late), out.end());
 }
 
 void HappensBefore::reset() {
   agent_count_ = 0;
+  functions_.clear();
   shadow_.reset();
 }
 

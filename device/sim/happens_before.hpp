@@ -32,6 +32,14 @@ class HappensBefore {
   /// A new thread is ordered after nothing: join(child, parent) says that it was started.
   AgentId add_host_thread(std::uint64_t id);
   AgentId add_stream(std::uint64_t stream_id);
+  /// The host function that `stream` has just been issued: it comes after what the stream knows
+  /// now, and its steps, which are made when it runs, before all that is issued there from now on.
+  AgentId add_host_function(AgentId stream);
+  /// It has run. REQUIRES: made by add_host_function.
+  void end_host_function(AgentId function);
+  /// Whether the operation at `epoch` was issued after `function`, which has not ended, and waits
+  /// for it.
+  [[nodiscard]] bool comes_after_function(Epoch epoch, AgentId function) const;
   [[nodiscard]] AgentInfo agent(AgentId id) const;
   [[nodiscard]] std::uint32_t agent_count() const { return agent_count_; }
 
@@ -58,8 +66,7 @@ class HappensBefore {
   Epoch host_step(AgentId host);
 
   /// Releasing a mutex or atomic: `into` collects what `from` has done, and what `from` does next
-  /// is not part of it. A host function on a stream releases the copy of clock(stream) that was
-  /// taken when it was issued instead: into.join(copy).
+  /// is not part of it.
   void release(AgentId from, VectorClock& into);
 
   /// Valid until the next add_host_thread, add_stream or reset.
@@ -84,7 +91,15 @@ class HappensBefore {
   void reset();
 
  private:
+  // A host function that was issued and has not ended. Its accesses are made late, when operations
+  // that come after it may have made theirs: for each stream, the first tick that comes after it.
+  struct HostFunction {
+    AgentId agent = 0;
+    std::vector<std::uint64_t> first_after;  // by agent; 0 none
+  };
+
   AgentId add(AgentInfo info);
+  void note_order_after_functions(AgentId stream, std::uint64_t tick);
   [[nodiscard]] VectorClock& at(AgentId agent);
 
   // INVARIANT: clocks_.size() == infos_.size() >= agent_count_; those above are spare.
@@ -92,6 +107,7 @@ class HappensBefore {
   std::vector<AgentInfo> infos_;
   std::uint32_t agent_count_ = 0;
   Shadow shadow_;
+  std::vector<HostFunction> functions_;
 };
 
 }  // namespace spillway::sim

@@ -70,6 +70,7 @@ struct Op {
 
   cu::HostFn host_fn = nullptr;
   void* user = nullptr;
+  AgentId agent = 0;  // kHostFunc: whose steps its accesses are
 
   std::uint32_t event = kNoEvent;  // kMarker of a record: index of the event
   std::uint64_t event_serial = 0;  // of that event: handles are recycled
