@@ -17,7 +17,6 @@ cu::Result allocate(Engine& e,
   if (pointer == nullptr || bytes == 0) return cu::Result::kInvalidValue;
   if (const cu::Result r = e.find_stream(handle, call, &stream); r != cu::Result::kSuccess)
     return r;
-  if (stream->capture != 0) return cu::Result::kNotSupported;  // graphs own no memory here
   if (const cu::Result r = e.captures.check_stream_memory(e, *stream, call);
       r != cu::Result::kSuccess)
     return r;
@@ -126,7 +125,6 @@ cu::Result cuMemFreeAsync(cu::DevicePtr pointer, cu::Stream handle) {
   if (const cu::Result r = e.captures.check_stream_memory(e, *stream, "cuMemFreeAsync");
       r != cu::Result::kSuccess)
     return r;
-  if (stream->capture != 0) return cu::Result::kNotSupported;  // graphs own no memory here
   return e.pools.free(e, pointer, *stream);
 }
 
