@@ -820,6 +820,7 @@ std::string Engine::describe(const StreamState& stream) const {
 
 void Engine::report(ReportKind kind, std::string text) {
   if (reports.size() >= kReportsMax) return;
+  text += fmt::format("\n  schedule: {}, seed {}", name_of(options.mode), options.seed);
   if (!options.repeat_command.empty()) {
     std::string command = options.repeat_command;
     if (const std::size_t at = command.find("%s"); at != std::string::npos)
