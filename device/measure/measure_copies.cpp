@@ -82,7 +82,8 @@ Result<Line> sweep(Gauge& gauge,
     if (bytes == most) break;
   }
   Line line;
-  line.bytes_per_ns = static_cast<double>(most - most / 4) / std::max(last_ns - before_ns, 1.0);
+  const std::uint64_t more = most - most / 4;
+  line.bytes_per_ns = static_cast<double>(more) / std::max(last_ns - before_ns, 1.0);
   line.latency_ns = std::max(small_ns - static_cast<double>(kSmall) / line.bytes_per_ns, 1.0);
   return line;
 }

@@ -110,7 +110,7 @@ again:
 
 constexpr int kChains = 8;
 constexpr int kStepsPerRound = 4;
-static_assert(kFlopsPerRound == 2 * kChains * kStepsPerRound);
+static_assert(kFlopsPerRound == std::uint64_t{2} * kChains * kStepsPerRound);
 
 // What the simulated GPU runs. The waiting kernel only costs time.
 
@@ -193,7 +193,7 @@ std::string measure_ptx() {
   std::string chains;
   for (int i = 0; i < kChains; ++i) {
     const std::string x = "%x" + std::to_string(i);
-    chains += "  fma.rn.f32 " + x + ", " + x + ", %by, %plus;\n";
+    chains.append("  fma.rn.f32 ").append(x).append(", ").append(x).append(", %by, %plus;\n");
   }
   static constexpr const char* kMark = "  SPW_CHAINS\n";
   std::string text = kPtx;

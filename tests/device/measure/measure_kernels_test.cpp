@@ -31,6 +31,7 @@ namespace {
 
 constexpr std::uint64_t kBytes = 64 * 1024 + 16;
 constexpr unsigned int kThreads = 3 * kBlockThreads;
+constexpr std::uint64_t kSumBytes = std::uint64_t{kThreads} * sizeof(float);
 constexpr std::uint32_t kRounds = 3;
 
 /// Copies random bytes by kernel and adds up what the arithmetic kernel promises; in the current
@@ -43,7 +44,7 @@ Status run_kernels(const Driver& driver,
   SPW_ASSIGN_OR_RETURN(const PinnedBuffer host, PinnedBuffer::create(driver, 2 * kBytes));
   SPW_ASSIGN_OR_RETURN(const DeviceMemory from, DeviceMemory::create(driver, kBytes));
   SPW_ASSIGN_OR_RETURN(const DeviceMemory to, DeviceMemory::create(driver, kBytes));
-  SPW_ASSIGN_OR_RETURN(const DeviceMemory out, DeviceMemory::create(driver, kThreads * 4));
+  SPW_ASSIGN_OR_RETURN(const DeviceMemory out, DeviceMemory::create(driver, kSumBytes));
   auto* const bytes = static_cast<std::uint8_t*>(host.data());
   Random random(5);
   for (std::uint64_t i = 0; i < kBytes; ++i) bytes[i] = static_cast<std::uint8_t>(random.next());
@@ -63,10 +64,10 @@ Status run_kernels(const Driver& driver,
   SPW_RETURN_IF_ERROR(kernels.arithmetic.launch(stream.ref(), three, out.pointer(), kRounds));
   SPW_RETURN_IF_ERROR(kernels.wait.launch(stream.ref(), three, std::uint64_t{1000}));
   SPW_RETURN_IF_ERROR(kernels.nothing.launch(stream.ref(), three));
-  SPW_CU_TRY(driver.cuMemcpyDtoHAsync(bytes, out.pointer(), kThreads * 4, handle));
+  SPW_CU_TRY(driver.cuMemcpyDtoHAsync(bytes, out.pointer(), kSumBytes, handle));
   SPW_RETURN_IF_ERROR(synchronize(driver, stream.ref()));
   sums->resize(kThreads);
-  std::memcpy(sums->data(), bytes, kThreads * 4);
+  std::memcpy(sums->data(), bytes, kSumBytes);
   return {};
 }
 

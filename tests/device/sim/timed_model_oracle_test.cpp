@@ -107,7 +107,7 @@ class Oracle {
     if (job.engine == 4) slot_end_[d][job.slot] = t;
   }
 
-  int engine_of(Kind kind) const {
+  [[nodiscard]] int engine_of(Kind kind) const {
     const std::uint32_t engines = timing_.copy_engine_count;
     if (kind == Kind::kH2D) return 0;
     if (kind == Kind::kD2H) return engines == 1 ? 0 : 1;
@@ -115,7 +115,7 @@ class Oracle {
     return kind == Kind::kKernel ? 4 : 3;
   }
 
-  bool candidate(const Job& job, std::uint32_t d, int engine, std::int64_t t) const {
+  [[nodiscard]] bool candidate(const Job& job, std::uint32_t d, int engine, std::int64_t t) const {
     return job.state == State::kWaiting && job.op.work.device == d &&
            engine_of(job.op.work.kind) == engine && job.ready <= t;
   }
@@ -169,7 +169,7 @@ class Oracle {
     job.bytes_left = static_cast<std::int64_t>(work.bytes * work.slowdown) * 1'000'000'000;
   }
 
-  std::int64_t compute_ns(const Work& work) const {
+  [[nodiscard]] std::int64_t compute_ns(const Work& work) const {
     const double rate = card_.matmul_flops_per_s(work.math);
     return work.flops > 0 ? std::llround(work.flops / rate * 1e9) : 0;
   }

@@ -104,8 +104,8 @@ TEST_SUITE("unit") {
     CHECK(close(rate(4200595456, alone(copy(Kind::kD2D, 4200595456))), 1.518e12));
     CHECK(alone(copy(Kind::kD2D, 8192)).end_ns <= 1200);
     // BabelStream's copy.
-    const Completion triad = alone(kernel_of_traffic(8u * 1024 * kMiB));
-    CHECK(close(rate(8u * 1024 * kMiB, triad), 2.90e12));
+    const Completion triad = alone(kernel_of_traffic(8192 * kMiB));
+    CHECK(close(rate(8192 * kMiB, triad), 2.90e12));
   }
 
   TEST_CASE("both directions at once fall to the published pair, and recover") {
@@ -335,9 +335,9 @@ TEST_SUITE("unit") {
     CHECK(lasts() == 2000);
     work.fixed_ns = 3000;
     CHECK(lasts() == 3000);
-    work.host_read_bytes = 35'200 * 4;
+    work.host_read_bytes = 140'800;
     CHECK(lasts() == 4000);
-    work.host_written_bytes = 52'800 * 5;
+    work.host_written_bytes = 264'000;
     CHECK(lasts() == 5000);
   }
 
