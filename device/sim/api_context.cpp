@@ -35,6 +35,10 @@ cu::Result cuInit(unsigned int flags) {
 }
 
 cu::Result cuDriverGetVersion(int* version) {
+  if (current_engine() == nullptr && version != nullptr) {  // asked before cuInit made a machine
+    *version = kDriverVersion;
+    return cu::Result::kSuccess;
+  }
   const Call call(Api::cuDriverGetVersion);
   if (!call.ok()) return call.result();
   if (version == nullptr) return cu::Result::kInvalidValue;

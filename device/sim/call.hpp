@@ -18,9 +18,23 @@ class Call {
       result_ = cu::Result::kNotInitialized;
       return;
     }
-    if (engine_->foreign_threads()) lock_ = std::unique_lock(engine_->foreign_mutex);
+    if (engine_->foreign_threads()) {
+      // Of a parent's other threads one may have held the lock when it forked.
+      if (in_forked_child()) {
+        result_ = cu::Result::kNotInitialized;
+        return;
+      }
+      lock_ = std::unique_lock(engine_->foreign_mutex);
+    }
     result_ = engine_->enter(api, bytes);
   }
+  ~Call() {
+    if (lock_.owns_lock()) engine_->leave();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  Call(Call&&) = delete;
+  Call& operator=(Call&&) = delete;
 
   [[nodiscard]] bool ok() const { return result_ == cu::Result::kSuccess; }
   [[nodiscard]] cu::Result result() const { return result_; }

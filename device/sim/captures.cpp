@@ -183,7 +183,7 @@ cu::Result Captures::refuse_unsafe(Engine& e, const char* call) {
   cu::Result result = cu::Result::kSuccess;
   for (Capture& capture : open_) {
     if (capture.invalid) continue;
-    const bool own = capture.thread == e.threads.current();
+    const bool own = capture.thread == e.current_thread();
     const bool forbids = own ? capture.mode != cu::StreamCaptureMode::kRelaxed
                              : capture.mode == cu::StreamCaptureMode::kGlobal &&
                                    mine == cu::StreamCaptureMode::kGlobal;
@@ -194,7 +194,7 @@ cu::Result Captures::refuse_unsafe(Engine& e, const char* call) {
         cu::Result::kStreamCaptureUnsupported,
         fmt::format("{} on host thread {} is not safe during {} of {} capture",
                     call,
-                    e.threads.current(),
+                    e.current_thread(),
                     own ? "its own" : "another thread's",
                     capture.mode == cu::StreamCaptureMode::kGlobal ? "global" : "thread-local"));
   }
@@ -447,7 +447,7 @@ cu::Result Captures::begin(Engine& e, StreamState& stream, cu::StreamCaptureMode
   Capture& capture = open_.emplace_back();
   capture.id = ++next_id_;
   capture.mode = mode;
-  capture.thread = e.threads.current();
+  capture.thread = e.current_thread();
   capture.origin = stream.index;
   capture.graph = graphs.create(e.reuse_now());
   graphs[capture.graph].under_capture = true;
@@ -469,14 +469,14 @@ cu::Result Captures::end(Engine& e, StreamState& stream, std::uint32_t* graph) {
                               e.describe(stream)));
   }
   if (rules && capture->mode != cu::StreamCaptureMode::kRelaxed &&
-      capture->thread != e.threads.current()) {
+      capture->thread != e.current_thread()) {
     if (capture->invalid) return cu::Result::kStreamCaptureWrongThread;
     return refuse(e,
                   *capture,
                   cu::Result::kStreamCaptureWrongThread,
                   fmt::format("cuStreamEndCapture on host thread {}: host thread {} began the "
                               "capture, and it is not relaxed",
-                              e.threads.current(),
+                              e.current_thread(),
                               capture->thread));
   }
   cu::Result result = cu::Result::kSuccess;

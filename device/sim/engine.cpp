@@ -72,6 +72,21 @@ ThreadState& Engine::thread(std::uint32_t number) {
   return state;
 }
 
+std::uint32_t Engine::current_thread() {
+  if (!foreign_threads()) return threads.current();
+  bool fresh = false;
+  const std::uint32_t number = foreign.current(&fresh);
+  if (fresh) {
+    // The thread that had this number before has ended; its agent goes on.
+    ThreadState& state = thread(number);
+    const AgentId agent = state.agent;
+    state = ThreadState();
+    state.known = true;
+    state.agent = agent;
+  }
+  return number;
+}
+
 std::uint32_t Engine::current_context() {
   const ThreadState& me = self();
   return me.contexts.empty() ? kNone : me.contexts.back();
@@ -139,9 +154,15 @@ bool needs_no_context(Api api) {
   }
 }
 
+// How often a foreign thread looks, a millisecond apart, whether what it waits for has come before
+// it counts as lost.
+constexpr int kForeignLooksMax = 60'000;
+
 bool needs_no_init(Api api) { return api == Api::cuInit || api == Api::cuDriverGetVersion; }
 
 }  // namespace
+
+bool in_forked_child() { return g_forked.load(std::memory_order_relaxed); }
 
 Engine::Engine() : threads(*this) { watch_forks(); }
 Engine::~Engine() = default;
@@ -185,6 +206,9 @@ Status Engine::reset(const Options& wanted) {
   enqueue_whole = false;
   primary_context.assign(static_cast<std::size_t>(options.devices), kNone);
   thread_states.clear();
+  foreign.reset();
+  foreign_clock.clear();
+  foreign_now_ns = 0;
   initialized = false;
   sticky = cu::Result::kSuccess;
   op_count = call_count = steps = 0;
@@ -202,8 +226,7 @@ Status Engine::reset(const Options& wanted) {
 }
 
 cu::Result Engine::enter(Api api, std::uint64_t bytes) {
-  if (g_forked.load(std::memory_order_relaxed) && has(Semantic::kForkCheck))
-    return cu::Result::kNotInitialized;
+  if (in_forked_child() && has(Semantic::kForkCheck)) return cu::Result::kNotInitialized;
   ++call_count;
   mix(hash_of(api));
   ThreadState& me = self();
@@ -214,6 +237,10 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
                        name_of(api)));
     return cu::Result::kNotPermitted;
   }
+  if (foreign_threads()) {
+    clocks.join(me.agent, foreign_clock);
+    me.now_ns = std::max(me.now_ns, foreign_now_ns);
+  }
   if (!initialized && !needs_no_init(api)) return cu::Result::kNotInitialized;
   if (sticky != cu::Result::kSuccess) return sticky;
   if (me.contexts.empty() && !needs_no_context(api)) return cu::Result::kInvalidContext;
@@ -222,7 +249,7 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
            fmt::format("{} was called while host thread {} holds {} lock{}: any driver call may "
                        "block until work is done that needs the lock",
                        name_of(api),
-                       threads.current(),
+                       current_thread(),
                        held_lock_count(),
                        held_lock_count() == 1 ? "" : "s"));
   }
@@ -234,6 +261,13 @@ cu::Result Engine::enter(Api api, std::uint64_t bytes) {
     if (const cu::Result r = captures.admit(*this, api); r != cu::Result::kSuccess) return r;
   if (faults.any()) return faults.apply(*this, api, bytes, &self().injected);
   return cu::Result::kSuccess;
+}
+
+void Engine::leave() {
+  const ThreadState& me = self();
+  if (me.in_callback) return;
+  clocks.release(me.agent, foreign_clock);
+  foreign_now_ns = std::max(foreign_now_ns, me.now_ns);
 }
 
 // ---- streams
@@ -497,17 +531,35 @@ bool Engine::wait_for(StreamPoint target, const char* call) {
     if (is_timed() && sticky == cu::Result::kSuccess) timed.arrived(*this, target);
     return sticky == cu::Result::kSuccess;
   }
-  bool done = false;
-  if (is_timed()) {
-    done = timed.wait(*this, target);
-  } else if (options.mode == Mode::kLazy) {
-    done = force(target);
-  } else {
-    while (!(done = is_complete(target)))
-      if (!run_one_other()) break;
+  bool done = run_towards(target);
+  if (foreign_threads()) {
+    for (int looks = 0; !done && others_may_help() && looks < kForeignLooksMax; ++looks) {
+      foreign.let_others_call(*this);
+      done = run_towards(target);
+    }
   }
   if (!done && sticky == cu::Result::kSuccess) give_up_streams();
   return sticky == cu::Result::kSuccess;
+}
+
+bool Engine::run_towards(StreamPoint target) {
+  if (is_complete(target)) return true;
+  if (is_timed()) return timed.wait(*this, target);
+  if (options.mode == Mode::kLazy) return force(target);
+  while (!is_complete(target))
+    if (!run_one_other()) return false;
+  return true;
+}
+
+bool Engine::others_may_help() const {
+  if (sticky != cu::Result::kSuccess) return false;
+  for (std::size_t i = 0; i < stream_count; ++i) {
+    const StreamState& stream = *streams[i];
+    if (stream.idle()) continue;
+    const Op& op = stream.queue[stream.head];
+    if (op.kind == OpKind::kWaitValue || (op.kind == OpKind::kHostFunc && op.started)) return true;
+  }
+  return false;
 }
 
 bool Engine::give_up_streams() {
@@ -738,6 +790,10 @@ void Engine::misuse(const char* what, const char* name) {
 
 void Engine::start_callback(StreamState& stream) {
   callbacks_.push_back(stream.index);
+  if (foreign_threads()) {
+    if (!foreign.wake_callbacks(*this)) fail_sticky(cu::Result::kOperatingSystem);
+    return;
+  }
   if (callback_host_thread_ != kNone) return;
   Result<std::uint32_t> made = threads.create_service("cuda callbacks", &callback_thread, this);
   if (made.ok())
@@ -794,6 +850,31 @@ void Engine::callback_thread(void* engine) {
     e.clocks.join(stream.agent, agent);  // what it acquired
     e.complete_head(stream, e.now_ns());
     if (e.is_timed()) e.timed.completed(e, stream);
+  }
+}
+
+void Engine::serve_foreign_callbacks() {
+  const std::unique_lock lock(foreign_mutex);
+  set_current_engine(this);
+  for (;;) {
+    while (callbacks_.empty()) foreign.wait_for_callbacks(*this);
+    StreamState& stream = *streams[callbacks_.front()];
+    callbacks_.erase(callbacks_.begin());
+    if (stream.idle()) continue;  // the context was lost meanwhile
+    const std::uint64_t seq = stream.completed + 1;
+    const cu::HostFn fn = stream.queue[stream.head].host_fn;
+    void* user = stream.queue[stream.head].user;
+    self().in_callback = true;
+    foreign_mutex.unlock();
+    fn(user);
+    foreign_mutex.lock();
+    self().in_callback = false;
+    if (!stream.idle() && stream.completed + 1 == seq) {
+      self().now_ns = std::max(self().now_ns, foreign_now_ns);
+      complete_head(stream, now_ns());
+      if (is_timed()) timed.completed(*this, stream);
+    }
+    foreign.callback_ended();
   }
 }
 

@@ -9,6 +9,7 @@
 #include "device/sim/blocks.hpp"
 #include "device/sim/captures.hpp"
 #include "device/sim/faults.hpp"
+#include "device/sim/foreign_threads.hpp"
 #include "device/sim/handles.hpp"
 #include "device/sim/happens_before.hpp"
 #include "device/sim/host_threads.hpp"
@@ -112,6 +113,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   // -- entry of every API call ------------------------------------------------------------------
   /// What the call returns at once instead of being served, or kSuccess. Runs the scheduler.
   cu::Result enter(Api api, std::uint64_t bytes);
+  /// The end of a call of a foreign thread.
+  void leave();
 
   // -- state --------------------------------------------------------------------------------------
   Options options;
@@ -153,7 +156,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   [[nodiscard]] bool has_contents() const { return options.contents == Contents::kFull; }
 
   // -- threads and contexts -----------------------------------------------------------------------
-  ThreadState& self() { return thread(threads.current()); }
+  ThreadState& self() { return thread(current_thread()); }
+  std::uint32_t current_thread();
   ThreadState& thread(std::uint32_t number);
   AgentId self_agent() { return self().agent; }
   /// The current context, or kNone.
@@ -162,6 +166,13 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   /// each thread of the operating system is a host thread of the run.
   [[nodiscard]] bool foreign_threads() const { return options.foreign_threads; }
   std::mutex foreign_mutex;
+  ForeignThreads foreign;
+  /// Of the last foreign call that ended. The locks of such programs are not seen, so each call
+  /// counts as made after all that ended before it, whoever made them.
+  VectorClock foreign_clock;
+  std::int64_t foreign_now_ns = 0;
+  /// The thread that runs host functions of foreign programs; does not return.
+  void serve_foreign_callbacks();
   std::unique_lock<std::mutex> observer_lock() {
     return foreign_threads() ? std::unique_lock(foreign_mutex) : std::unique_lock<std::mutex>();
   }
@@ -285,6 +296,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   void set_now(std::int64_t now_ns);
   [[nodiscard]] std::string flat_text(Range range) const;
   bool force(StreamPoint target);
+  bool run_towards(StreamPoint target);
+  [[nodiscard]] bool others_may_help() const;
   void run_kernel(StreamState& stream, Op& op);
   void check_kernel(const StreamState& stream,
                     const Op& op,
@@ -331,6 +344,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
 /// The engine that the calling thread's driver calls go to; null when there is none.
 Engine* current_engine();
 void set_current_engine(Engine* engine);
+/// True in the child of a fork of a process that had an engine.
+bool in_forked_child();
 /// For threads that no engine knows: the emulated libraries serve the whole process from one.
 void set_process_engine(Engine* engine);
 

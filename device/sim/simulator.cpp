@@ -66,6 +66,20 @@ void Simulator::run(const std::function<void()>& program) {
   set_current_engine(before);
 }
 
+void Simulator::serve_process() { set_process_engine(engine_.get()); }
+
+std::string Simulator::end_process() {
+  if (in_forked_child()) return {};
+  const std::unique_lock lock = lock_process();
+  if (engine_->self().in_callback) return {};
+  engine_->finish();
+  return report_text();
+}
+
+std::unique_lock<std::mutex> Simulator::lock_process() {
+  return std::unique_lock(engine_->foreign_mutex);
+}
+
 std::span<const Report> Simulator::reports() const { return engine_->reports; }
 
 bool Simulator::has_report(ReportKind kind) const {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,6 +55,15 @@ class Simulator {
   /// core/ made inside, belong to this simulator. When it returns, queued work is run to its end
   /// and what is still alive is reported. May be called once per reset.
   void run(const std::function<void()>& program);
+
+  /// With Options::foreign_threads, instead of run(): from now on every thread of the process that
+  /// has no simulator of its own is a host thread of this one, for good.
+  void serve_process();
+  /// As the end of run(), and what was found. The simulator must not be destroyed: threads may be
+  /// inside. Empty, and nothing is done, in the child of a fork and inside a host function.
+  [[nodiscard]] std::string end_process();
+  /// Held by every driver call of foreign threads; for changes that they must not see halfway.
+  [[nodiscard]] std::unique_lock<std::mutex> lock_process();
 
   /// Everything found so far, in the order of the run.
   [[nodiscard]] std::span<const Report> reports() const;
