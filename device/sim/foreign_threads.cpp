@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "device/sim/foreign_threads.hpp"
 
+#include "core/check.hpp"
 #include "device/sim/engine.hpp"
 
 #include <chrono>
 #include <mutex>
+#include <pthread.h>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -60,11 +62,27 @@ struct ForeignThreads::Seat {
 
 void ForeignThreads::reset() { seats_ = std::make_shared<Seats>(); }
 
+// A pthread key and not a thread_local's destructor: at exit that of the main thread would run
+// before the destructors of the program's static objects, which still call with its context.
+ForeignThreads::Seat& ForeignThreads::seat() {
+  static const pthread_key_t kKey = [] {
+    pthread_key_t key{};
+    SPW_CHECK_EQ(pthread_key_create(&key, [](void* mine) { delete static_cast<Seat*>(mine); }), 0);
+    return key;
+  }();
+  auto* mine = static_cast<Seat*>(pthread_getspecific(kKey));
+  if (mine == nullptr) {
+    mine = new Seat;
+    pthread_setspecific(kKey, mine);
+  }
+  return *mine;
+}
+
 std::uint32_t ForeignThreads::current(bool* fresh) {
-  thread_local Seat seat;
-  *fresh = seat.seats != seats_;
-  if (*fresh) seat.enter(seats_);
-  return seat.number;
+  Seat& mine = seat();
+  *fresh = mine.seats != seats_;
+  if (*fresh) mine.enter(seats_);
+  return mine.number;
 }
 
 void ForeignThreads::let_others_call(Engine& engine) {

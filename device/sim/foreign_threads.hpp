@@ -34,6 +34,8 @@ class ForeignThreads {
  private:
   struct Seats;
   struct Seat;
+  /// Of the calling thread, until it ends.
+  static Seat& seat();
 
   std::shared_ptr<Seats> seats_;
   std::condition_variable news_;

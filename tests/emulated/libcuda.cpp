@@ -158,20 +158,20 @@ cu::Result mem_alloc_host(void** pointer, std::size_t bytes) {
 }
 
 // X(name for look-ups, exported symbol, slot, first version, function, its per-thread flavour)
-#define SPW_MORE_FUNCTIONS(X)                                                                   \
-  X("cuGetProcAddress", "cuGetProcAddress", get_proc_v1, 11030, &get_proc_address_v1, nullptr)  \
-  X("cuEventElapsedTime",                                                                       \
-    "cuEventElapsedTime_v2",                                                                    \
-    elapsed_v2,                                                                                 \
-    12080,                                                                                      \
-    &Legacy<&api::cuEventElapsedTime>::call,                                                    \
-    nullptr)                                                                                    \
-  X("cuMemAllocHost", "cuMemAllocHost_v2", alloc_host, 3020, &mem_alloc_host, nullptr)          \
-  X("cuStreamGetCaptureInfo",                                                                   \
-    "cuStreamGetCaptureInfo_v3",                                                                \
-    capture_v3,                                                                                 \
-    12030,                                                                                      \
-    &capture_info_v3<&Legacy<&api::cuStreamGetCaptureInfo>::call>,                              \
+#define SPW_MORE_FUNCTIONS(X)                                                                  \
+  X("cuGetProcAddress", "cuGetProcAddress", get_proc_v1, 11030, &get_proc_address_v1, nullptr) \
+  X("cuEventElapsedTime",                                                                      \
+    "cuEventElapsedTime_v2",                                                                   \
+    elapsed_v2,                                                                                \
+    12080,                                                                                     \
+    &Legacy<&api::cuEventElapsedTime>::call,                                                   \
+    nullptr)                                                                                   \
+  X("cuMemAllocHost", "cuMemAllocHost_v2", alloc_host, 3020, &mem_alloc_host, nullptr)         \
+  X("cuStreamGetCaptureInfo",                                                                  \
+    "cuStreamGetCaptureInfo_v3",                                                               \
+    capture_v3,                                                                                \
+    12030,                                                                                     \
+    &capture_info_v3<&Legacy<&api::cuStreamGetCaptureInfo>::call>,                             \
     address_of(&capture_info_v3<&PerThread<&api::cuStreamGetCaptureInfo>::call>))
 
 template <typename F>
@@ -239,19 +239,19 @@ cu::Result look_up(const char* symbol,
 // ---- exported symbols
 // -----------------------------------------------------------------------------------------------
 
-#define SPW_SLOT(slot, function)                                                  \
-  extern "C" {                                                                    \
+#define SPW_SLOT(slot, function)                                              \
+  extern "C" {                                                                \
   extern __attribute__((visibility("hidden"))) decltype(function) const slot; \
-  __attribute__((used)) decltype(function) const slot = function;                                       \
+  __attribute__((used)) decltype(function) const slot = function;             \
   }
-#define SPW_EXPORT(symbol, slot)                                                              \
+#define SPW_EXPORT(symbol, slot)                                                                \
   asm(".pushsection .text\n.p2align 4\n.globl " symbol "\n.type " symbol ", @function\n" symbol \
       ":\n  jmp *" slot "(%rip)\n.size " symbol ", . - " symbol "\n.popsection");
 
 using namespace spillway;            // NOLINT: the table's parameter types
 using namespace spillway::emulated;  // NOLINT
 
-#define SPW_EXPORT_LEGACY(member, symbol, since, parameters)            \
+#define SPW_EXPORT_LEGACY(member, symbol, since, parameters)              \
   SPW_SLOT(spw_slot_##member, &Legacy<&spillway::sim::api::member>::call) \
   SPW_EXPORT(#symbol, "spw_slot_" #member)
 SPW_DRIVER_FUNCTIONS(SPW_EXPORT_LEGACY)
@@ -266,7 +266,7 @@ SPW_DRIVER_FUNCTIONS(SPW_EXPORT_LEGACY)
 #define SPW_SYNC_cuMemcpyDtoD , "_ptds"
 #define SPW_SYNC_cuMemsetD8 , "_ptds"
 #define SPW_SYNC_cuMemsetD32 , "_ptds"
-#define SPW_EXPORT_PER_THREAD(member, symbol, since, parameters)                  \
+#define SPW_EXPORT_PER_THREAD(member, symbol, since, parameters)                    \
   SPW_SLOT(spw_slot_thread_##member, &PerThread<&spillway::sim::api::member>::call) \
   SPW_EXPORT(#symbol SPW_SUFFIX(SPW_SYNC_##member), "spw_slot_thread_" #member)
 SPW_DRIVER_STREAM(SPW_EXPORT_PER_THREAD)

@@ -5,9 +5,10 @@
 #include "device/cuda/load_driver.hpp"
 #include "device/driver.hpp"
 
-#include <atomic>
-#include <cstring>
 #include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <limits>
 #include <mutex>
@@ -50,6 +51,8 @@ cudaError_t done(cudaError_t error) {
   return error;
 }
 
+void unload_libraries();
+
 /// The driver, initialised. What fails is asked anew each time: a child of a fork, or a process at
 /// its end, gets the driver's own answer from every later call.
 cudaError_t load(const Driver** driver) {
@@ -67,6 +70,8 @@ cudaError_t load(const Driver** driver) {
     if (count == 0) return cudaErrorNoDevice;
     r.contexts.assign(static_cast<std::size_t>(count), nullptr);
     r.loaded = true;
+    // After cuInit, so that it runs before the driver ends.
+    static_cast<void>(std::atexit(&unload_libraries));
   }
   *driver = &r.driver;
   return cudaSuccess;
@@ -173,7 +178,9 @@ cu::Result copy_and_wait(
   }
 }
 
-bool known(cudaMemcpyKind kind) { return kind >= cudaMemcpyHostToHost && kind <= cudaMemcpyDefault; }
+bool known(cudaMemcpyKind kind) {
+  return kind >= cudaMemcpyHostToHost && kind <= cudaMemcpyDefault;
+}
 
 template <bool kPerThread>
 cudaError_t memory_copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
@@ -257,8 +264,7 @@ cudaError_t launch(KernelEntry* kernel,
   const cu::Result found = resolve(*driver, *kernel);
   if (found == cu::Result::kNotFound) return done(cudaErrorInvalidDeviceFunction);
   if (found != cu::Result::kSuccess) return done(of(found));
-  if (shared_bytes > std::numeric_limits<unsigned int>::max())
-    return done(cudaErrorInvalidValue);
+  if (shared_bytes > std::numeric_limits<unsigned int>::max()) return done(cudaErrorInvalidValue);
   const cu::Result result = driver->cuLaunchKernel(kernel->function,
                                                    grid.x,
                                                    grid.y,
@@ -272,6 +278,19 @@ cudaError_t launch(KernelEntry* kernel,
                                                    nullptr);
   // A shape that no device takes has a name of its own here.
   return done(result == kInvalidValue ? cudaErrorInvalidConfiguration : of(result));
+}
+
+// What the runtime loaded by itself is no leak of the program. A launch in a later exit handler
+// would load it again.
+void unload_libraries() {
+  const Driver& d = runtime().driver;
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  for (FatBinary& binary : r.binaries) {
+    if (binary.library != nullptr) static_cast<void>(d.cuLibraryUnload(binary.library));
+    binary.library = nullptr;
+  }
+  for (KernelEntry& kernel : r.kernels) kernel.function = nullptr;
 }
 
 struct CallConfiguration {
@@ -473,7 +492,9 @@ SPW_API cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) 
 }
 
 template <typename Ask>
-static cudaError_t entry_point(void** function, cudaDriverEntryPointQueryResult* status, Ask&& body) {
+static cudaError_t entry_point(void** function,
+                               cudaDriverEntryPointQueryResult* status,
+                               Ask&& body) {
   if (function == nullptr) return done(cudaErrorInvalidValue);
   return ask([&](const Driver& d) {
     cu::ProcAddressStatus found = cu::ProcAddressStatus::kSymbolNotFound;
@@ -502,15 +523,15 @@ static cudaError_t entry_point_of(const char* symbol,
 // ---- functions with a flavour for per-thread default streams: kPerThread in the body
 // -----------------------------------------------------------------------------------------------
 
-#define SPW_FLAVOURS(name, suffix, parameters, ...)                  \
-  SPW_API cudaError_t name##suffix parameters;                       \
-  SPW_API cudaError_t name parameters {                              \
-    constexpr bool kPerThread = false;                               \
-    __VA_ARGS__                                                      \
-  }                                                                  \
-  SPW_API cudaError_t name##suffix parameters {                      \
-    constexpr bool kPerThread = true;                                \
-    __VA_ARGS__                                                      \
+#define SPW_FLAVOURS(name, suffix, parameters, ...) \
+  SPW_API cudaError_t name##suffix parameters;      \
+  SPW_API cudaError_t name parameters {             \
+    constexpr bool kPerThread = false;              \
+    __VA_ARGS__                                     \
+  }                                                 \
+  SPW_API cudaError_t name##suffix parameters {     \
+    constexpr bool kPerThread = true;               \
+    __VA_ARGS__                                     \
   }
 // One driver call on a stream.
 #define SPW_ON_STREAM(name, parameters, call) \
@@ -541,18 +562,14 @@ SPW_FLAVOURS(cudaMemset,
              _ptds,
              (void* to, int value, std::size_t bytes),
              return memory_set<kPerThread>(to, value, bytes);)
-SPW_FLAVOURS(cudaMemcpyAsync,
-             _ptsz,
-             (void* to,
-              const void* from,
-              std::size_t bytes,
-              cudaMemcpyKind kind,
-              cudaStream_t stream),
-             if (!known(kind)) return done(cudaErrorInvalidMemcpyDirection);
-             return run([&](const Driver& d) {
-               return bytes == 0 ? cu::Result::kSuccess
-                                 : copy(d, to, from, bytes, kind, SPW_STREAM);
-             });)
+SPW_FLAVOURS(
+    cudaMemcpyAsync,
+    _ptsz,
+    (void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream),
+    if (!known(kind)) return done(cudaErrorInvalidMemcpyDirection);
+    return run([&](const Driver& d) {
+      return bytes == 0 ? cu::Result::kSuccess : copy(d, to, from, bytes, kind, SPW_STREAM);
+    });)
 SPW_FLAVOURS(cudaMemsetAsync,
              _ptsz,
              (void* to, int value, std::size_t bytes, cudaStream_t stream),
@@ -592,8 +609,7 @@ SPW_ON_STREAM(cudaStreamGetId,
               d.cuStreamGetId(SPW_STREAM, id))
 SPW_ON_STREAM(cudaStreamIsCapturing,
               (cudaStream_t stream, cudaStreamCaptureStatus* status),
-              d.cuStreamIsCapturing(SPW_STREAM,
-                                    reinterpret_cast<cu::StreamCaptureStatus*>(status)))
+              d.cuStreamIsCapturing(SPW_STREAM, reinterpret_cast<cu::StreamCaptureStatus*>(status)))
 SPW_ON_STREAM(cudaEventRecord,
               (cudaEvent_t event, cudaStream_t stream),
               d.cuEventRecord(event, SPW_STREAM))
@@ -612,8 +628,7 @@ SPW_FLAVOURS(cudaLaunchKernel,
               std::size_t shared_bytes,
               cudaStream_t stream),
              return launch(find(function), grid, block, arguments, shared_bytes, SPW_STREAM);)
-SPW_API cudaError_t __cudaLaunchKernel(
-    cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t);
+SPW_API cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t);
 SPW_FLAVOURS(__cudaLaunchKernel,
              _ptsz,
              (cudaKernel_t kernel,
@@ -633,9 +648,8 @@ SPW_FLAVOURS(__cudaLaunchKernel,
 // -----------------------------------------------------------------------------------------------
 
 SPW_API cudaError_t cudaMalloc(void** out, std::size_t bytes) {
-  return allocate(out, bytes, [&](const Driver& d, cu::DevicePtr* made) {
-    return d.cuMemAlloc(made, bytes);
-  });
+  return allocate(
+      out, bytes, [&](const Driver& d, cu::DevicePtr* made) { return d.cuMemAlloc(made, bytes); });
 }
 
 SPW_API cudaError_t cudaMallocManaged(void** out, std::size_t bytes, unsigned int flags) {
@@ -737,12 +751,16 @@ SPW_API cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t bytes) {
   return ask([&](const Driver& d) { return d.cuMemPoolTrimTo(pool, bytes); });
 }
 
-SPW_API cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr which, void* value) {
+SPW_API cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool,
+                                            cudaMemPoolAttr which,
+                                            void* value) {
   const auto number = static_cast<cu::MemPoolAttribute>(which);
   return ask([&](const Driver& d) { return d.cuMemPoolSetAttribute(pool, number, value); });
 }
 
-SPW_API cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr which, void* value) {
+SPW_API cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool,
+                                            cudaMemPoolAttr which,
+                                            void* value) {
   const auto number = static_cast<cu::MemPoolAttribute>(which);
   return ask([&](const Driver& d) { return d.cuMemPoolGetAttribute(pool, number, value); });
 }
@@ -761,7 +779,8 @@ SPW_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int
 SPW_API cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream,
                                                  unsigned int flags,
                                                  int priority) {
-  return run([&](const Driver& d) { return d.cuStreamCreateWithPriority(stream, flags, priority); });
+  return run(
+      [&](const Driver& d) { return d.cuStreamCreateWithPriority(stream, flags, priority); });
 }
 
 SPW_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {

@@ -54,9 +54,9 @@ void write_report(const std::string& path, const std::string& text) {
 }
 
 Status bad(const char* name, const char* expected, std::string_view found) {
-  return Status(Code::kBadInput,
-                std::string(name) + ": expected " + expected + ", found `" + std::string(found) +
-                    "`");
+  return Status(
+      Code::kBadInput,
+      std::string(name) + ": expected " + expected + ", found `" + std::string(found) + "`");
 }
 
 Status read_number(const char* name, const char* expected, std::uint64_t* value) {

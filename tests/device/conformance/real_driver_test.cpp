@@ -3,11 +3,14 @@
 // "skipped" where there is no driver or no device.
 #include "device/capabilities.hpp"
 #include "device/cuda/load_driver.hpp"
+#include "device/kernel_registry.hpp"
 #include "tests/device/conformance/cases.hpp"
+#include "tests/device/conformance/kernels.hpp"
 #include "tests/support/skip.hpp"
 
 #include <doctest/doctest.h>
 
+#include <dlfcn.h>
 #include <optional>
 #include <string>
 
@@ -20,6 +23,20 @@ struct Real {
   Driver per_thread;
 };
 
+/// The emulated driver of tests/emulated runs no PTX either: it is told what the kernels do.
+void register_kernels_if_emulated() {
+  void* const library = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return;
+  using Register = int (*)(const KernelSpec*);
+  const auto add = reinterpret_cast<Register>(::dlsym(library, "spw_emulated_register_kernel"));
+  for (const char* name : {conformance::kFillName,
+                           conformance::kCopyName,
+                           conformance::kIncrementName,
+                           conformance::kSpinName})
+    if (add != nullptr) REQUIRE(add(find_kernel(name)) == 0);
+  ::dlclose(library);
+}
+
 /// The two tables; nothing, and the reason reported, where they cannot be had.
 std::optional<Real> real_driver() {
   LoadOptions per_thread;
@@ -29,6 +46,7 @@ std::optional<Real> real_driver() {
   const Status status = !legacy.ok() ? legacy.status() : other.status();
   if (status.ok()) {
     const Result<int> devices = init_driver(legacy.value());
+    if (devices.ok()) register_kernels_if_emulated();
     if (devices.ok()) return Real{legacy.value(), other.value()};
     test::report_skipped("a GPU: " + devices.status().message());
     return std::nullopt;
