@@ -807,49 +807,7 @@ void Engine::callback_thread(void* engine) {
   for (;;) {
     const auto waiting = [](void* self) { return !static_cast<Engine*>(self)->callbacks_.empty(); };
     if (!e.threads.wait(waiting, &e, "work for the callback thread")) return;
-    StreamState& stream = *e.streams[e.callbacks_.front()];
-    e.callbacks_.erase(e.callbacks_.begin());
-    if (stream.idle()) continue;  // the context was lost meanwhile
-    const Op& op = stream.queue[stream.head];
-    const cu::HostFn fn = op.host_fn;
-    void* user = op.user;
-    // The callback is the stream's operation: its accesses are ordered as that is, before whatever
-    // was enqueued behind it. So the pages of what came before it, and of what waits for it, are
-    // open to it for that while.
-    ThreadState& me = e.self();
-    const AgentId own = me.agent;
-    const AgentId agent = op.agent;
-    me.agent = agent;
-    me.in_callback = true;
-    struct Opened {
-      Guard guard;
-      std::uint64_t serial;  // of the block, which another thread may free meanwhile
-    };
-    std::vector<Opened> opened;
-    std::erase_if(e.guards_, [&](const Guard& guard) {
-      if (!e.clocks.clock(agent).covers(guard.epoch) &&
-          !e.clocks.comes_after_function(guard.epoch, agent))
-        return false;
-      static_cast<void>(e.memory->unguard(guard.range.begin, guard.range.bytes, guard.kind));
-      opened.push_back({guard, e.memory->find(guard.range.begin).serial});
-      return true;
-    });
-    fn(user);
-    if (e.memory->any_faults()) e.collect_host_faults(nullptr, nullptr);
-    for (const Opened& o : opened) {
-      if (e.memory->find(o.guard.range.begin).serial != o.serial) continue;
-      if (e.memory->guard(o.guard.range.begin, o.guard.range.bytes, o.guard.kind) ==
-          MemoryError::kOk)
-        e.guards_.push_back(o.guard);
-    }
-    e.clocks.end_host_function(agent);
-    ThreadState& again = e.self();
-    again.in_callback = false;
-    again.agent = own;
-    if (stream.idle()) continue;
-    e.clocks.join(stream.agent, agent);  // what it acquired
-    e.complete_head(stream, e.now_ns());
-    if (e.is_timed()) e.timed.completed(e, stream);
+    e.serve_callback();
   }
 }
 
@@ -858,24 +816,57 @@ void Engine::serve_foreign_callbacks() {
   set_current_engine(this);
   for (;;) {
     while (callbacks_.empty()) foreign.wait_for_callbacks(*this);
-    StreamState& stream = *streams[callbacks_.front()];
-    callbacks_.erase(callbacks_.begin());
-    if (stream.idle()) continue;  // the context was lost meanwhile
-    const std::uint64_t seq = stream.completed + 1;
-    const cu::HostFn fn = stream.queue[stream.head].host_fn;
-    void* user = stream.queue[stream.head].user;
-    self().in_callback = true;
-    foreign_mutex.unlock();
-    fn(user);
-    foreign_mutex.lock();
-    self().in_callback = false;
-    if (!stream.idle() && stream.completed + 1 == seq) {
-      self().now_ns = std::max(self().now_ns, foreign_now_ns);
-      complete_head(stream, now_ns());
-      if (is_timed()) timed.completed(*this, stream);
-    }
+    serve_callback();
     foreign.callback_ended();
   }
+}
+
+void Engine::serve_callback() {
+  StreamState& stream = *streams[callbacks_.front()];
+  callbacks_.erase(callbacks_.begin());
+  if (stream.idle()) return;  // the context was lost meanwhile
+  const Op& op = stream.queue[stream.head];
+  const cu::HostFn fn = op.host_fn;
+  void* user = op.user;
+  // The callback is the stream's operation: its accesses are ordered as that is, before whatever
+  // was enqueued behind it. So the pages of what came before it, and of what waits for it, are
+  // open to it for that while.
+  ThreadState& me = self();
+  const AgentId own = me.agent;
+  const AgentId agent = op.agent;
+  me.agent = agent;
+  me.in_callback = true;
+  struct Opened {
+    Guard guard;
+    std::uint64_t serial;  // of the block, which another thread may free meanwhile
+  };
+  std::vector<Opened> opened;
+  std::erase_if(guards_, [&](const Guard& guard) {
+    if (!clocks.clock(agent).covers(guard.epoch) &&
+        !clocks.comes_after_function(guard.epoch, agent))
+      return false;
+    static_cast<void>(memory->unguard(guard.range.begin, guard.range.bytes, guard.kind));
+    opened.push_back({guard, memory->find(guard.range.begin).serial});
+    return true;
+  });
+  if (foreign_threads()) foreign_mutex.unlock();
+  fn(user);
+  if (foreign_threads()) foreign_mutex.lock();
+  if (memory->any_faults()) collect_host_faults(nullptr, nullptr);
+  for (const Opened& o : opened) {
+    if (memory->find(o.guard.range.begin).serial != o.serial) continue;
+    if (memory->guard(o.guard.range.begin, o.guard.range.bytes, o.guard.kind) == MemoryError::kOk)
+      guards_.push_back(o.guard);
+  }
+  clocks.end_host_function(agent);
+  ThreadState& again = self();
+  again.in_callback = false;
+  again.agent = own;
+  if (stream.idle()) return;
+  clocks.join(stream.agent, agent);  // what it acquired
+  if (foreign_threads()) again.now_ns = std::max(again.now_ns, foreign_now_ns);
+  complete_head(stream, now_ns());
+  if (is_timed()) timed.completed(*this, stream);
 }
 
 // ---- reports

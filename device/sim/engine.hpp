@@ -320,6 +320,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
                    const char* call);
   void report_leaks();
   static void callback_thread(void* engine);
+  void serve_callback();
 
   struct Guard {
     ByteRange range;
