@@ -46,7 +46,7 @@ Engine* current_engine() {
   return tls_engine != nullptr ? tls_engine : process_engine.load(std::memory_order_acquire);
 }
 
-void set_current_engine(Engine* engine) { tls_engine = engine; }
+Engine* set_current_engine(Engine* engine) { return std::exchange(tls_engine, engine); }
 
 void set_process_engine(Engine* engine) { process_engine.store(engine, std::memory_order_release); }
 

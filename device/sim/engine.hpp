@@ -344,7 +344,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
 
 /// The engine that the calling thread's driver calls go to; null when there is none.
 Engine* current_engine();
-void set_current_engine(Engine* engine);
+/// The calling thread's own, which goes before that of the process; returns the one before.
+Engine* set_current_engine(Engine* engine);
 /// True in the child of a fork of a process that had an engine.
 bool in_forked_child();
 /// For threads that no engine knows: the emulated libraries serve the whole process from one.

@@ -52,8 +52,7 @@ const Clock& Simulator::clock() const {
 }
 
 void Simulator::run(const std::function<void()>& program) {
-  Engine* const before = current_engine();
-  set_current_engine(engine_.get());
+  Engine* const before = set_current_engine(engine_.get());
   {
     const HostSchedulerScope scope(engine_->foreign_threads() ? nullptr : &engine_->threads);
     try {
@@ -72,6 +71,7 @@ std::string Simulator::end_process() {
   if (in_forked_child()) return {};
   const std::unique_lock lock = lock_process();
   if (engine_->self().in_callback) return {};
+  set_process_engine(nullptr);
   engine_->finish();
   return report_text();
 }

@@ -56,8 +56,8 @@ class Simulator {
   /// and what is still alive is reported. May be called once per reset.
   void run(const std::function<void()>& program);
 
-  /// With Options::foreign_threads, instead of run(): from now on every thread of the process that
-  /// has no simulator of its own is a host thread of this one, for good.
+  /// With Options::foreign_threads, instead of run(): until end_process(), every thread of the
+  /// process that has no simulator of its own is a host thread of this one.
   void serve_process();
   /// As the end of run(), and what was found. The simulator must not be destroyed: threads may be
   /// inside. Empty, and nothing is done, in the child of a fork and inside a host function.
