@@ -67,11 +67,12 @@ void Simulator::run(const std::function<void()>& program) {
 
 void Simulator::serve_process() { set_process_engine(engine_.get()); }
 
+void Simulator::serve_nobody() { set_process_engine(nullptr); }
+
 std::string Simulator::end_process() {
   if (in_forked_child()) return {};
   const std::unique_lock lock = lock_process();
   if (engine_->self().in_callback) return {};
-  set_process_engine(nullptr);
   engine_->finish();
   return report_text();
 }

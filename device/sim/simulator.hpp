@@ -56,9 +56,10 @@ class Simulator {
   /// and what is still alive is reported. May be called once per reset.
   void run(const std::function<void()>& program);
 
-  /// With Options::foreign_threads, instead of run(): until end_process(), every thread of the
+  /// With Options::foreign_threads, instead of run(): until serve_nobody(), every thread of the
   /// process that has no simulator of its own is a host thread of this one.
   void serve_process();
+  static void serve_nobody();
   /// As the end of run(), and what was found. The simulator must not be destroyed: threads may be
   /// inside. Empty, and nothing is done, in the child of a fork and inside a host function.
   [[nodiscard]] std::string end_process();

@@ -85,6 +85,7 @@ TEST_SUITE("unit") {
     }
     CHECK(wrong == 0);
     CHECK(machine.simulator->end_process() == "");
+    sim::Simulator::serve_nobody();
     CHECK(d.cuCtxSynchronize() == R::kNotInitialized);
   }
 
@@ -109,6 +110,7 @@ TEST_SUITE("unit") {
     waiting.join();
     CHECK(wrong == 0);
     CHECK(machine.simulator->end_process() == "");
+    sim::Simulator::serve_nobody();
     CHECK(d.cuCtxSynchronize() == R::kNotInitialized);
   }
 }
