@@ -628,6 +628,7 @@ SPW_FLAVOURS(cudaLaunchKernel,
               std::size_t shared_bytes,
               cudaStream_t stream),
              return launch(find(function), grid, block, arguments, shared_bytes, SPW_STREAM);)
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): names of nvcc
 SPW_API cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t);
 SPW_FLAVOURS(__cudaLaunchKernel,
              _ptsz,
@@ -643,6 +644,7 @@ SPW_FLAVOURS(__cudaLaunchKernel,
                            arguments,
                            shared_bytes,
                            SPW_STREAM);)
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 // ---- memory
 // -----------------------------------------------------------------------------------------------
@@ -821,6 +823,7 @@ SPW_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
 // ---- what nvcc puts into programs
 // -----------------------------------------------------------------------------------------------
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): names of nvcc
 SPW_API void** __cudaRegisterFatBinary(void* wrapper) {
   struct Wrapper {
     int magic;
@@ -898,3 +901,4 @@ SPW_API cudaError_t __cudaPopCallConfiguration(dim3* grid,
   t_configurations.pop_back();
   return cudaSuccess;
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)

@@ -74,6 +74,7 @@ TEST_SUITE("unit") {
     // Waves, so that threads come to the numbers of others that have ended.
     for (int wave = 0; wave < 3; ++wave) {
       std::vector<std::thread> all;
+      all.reserve(6);
       for (int t = 0; t < 6; ++t)
         all.emplace_back([&, t] {
           cu::Context current = context;

@@ -26,6 +26,7 @@ using R = cu::Result;
 #define SPW_DECLARE(member, symbol, since, parameters) extern "C" cu::Result symbol parameters;
 SPW_DRIVER_FUNCTIONS(SPW_DECLARE)
 #undef SPW_DECLARE
+// NOLINTBEGIN(readability-identifier-naming): the driver's names
 extern "C" cu::Result cuGetProcAddress(const char*, void**, int, unsigned long long);
 extern "C" cu::Result cuMemcpyHtoDAsync_v2_ptsz(cu::DevicePtr,
                                                 const void*,
@@ -33,6 +34,7 @@ extern "C" cu::Result cuMemcpyHtoDAsync_v2_ptsz(cu::DevicePtr,
                                                 cu::Stream);
 extern "C" cu::Result cuMemcpyDtoH_v2_ptds(void*, cu::DevicePtr, std::size_t);
 extern "C" cu::Result cuStreamGetId_ptsz(cu::Stream, unsigned long long*);
+// NOLINTEND(readability-identifier-naming)
 extern "C" int spw_emulated_register_kernel(const KernelSpec*);
 
 namespace {
@@ -72,6 +74,7 @@ void threads() {
   // Twice, so that threads come after others that have ended.
   for (int wave = 0; wave < 2; ++wave) {
     std::vector<std::thread> all;
+    all.reserve(16);
     for (int t = 0; t < 16; ++t)
       all.emplace_back([t, &finished] {
         cu::Context current = nullptr;
@@ -192,6 +195,11 @@ void race() {
 struct Holder {
   cu::DevicePtr memory = 0;
   R expected = R::kSuccess;
+  Holder() = default;
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+  Holder(Holder&&) = delete;
+  Holder& operator=(Holder&&) = delete;
   ~Holder() {
     if (memory != 0) GIVES(expected, cuMemFree_v2(memory));
   }

@@ -28,19 +28,21 @@ int allocate_looked_up(unsigned long long* pointer, std::size_t bytes) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the driver's names
 extern "C" int cuMemAlloc_v2(unsigned long long* pointer, std::size_t bytes) {
-  static const auto real = reinterpret_cast<Allocate>(dlsym(RTLD_NEXT, "cuMemAlloc_v2"));
+  static const auto kReal = reinterpret_cast<Allocate>(dlsym(RTLD_NEXT, "cuMemAlloc_v2"));
   log("symbol", bytes);
-  return real(pointer, bytes);
+  return kReal(pointer, bytes);
 }
 
 extern "C" int cuGetProcAddress_v2(
     const char* symbol, void** address, int version, unsigned long long flags, int* status) {
-  static const auto real = reinterpret_cast<LookUp>(dlsym(RTLD_NEXT, "cuGetProcAddress_v2"));
-  const int result = real(symbol, address, version, flags, status);
+  static const auto kReal = reinterpret_cast<LookUp>(dlsym(RTLD_NEXT, "cuGetProcAddress_v2"));
+  const int result = kReal(symbol, address, version, flags, status);
   if (result == 0 && *address != nullptr && std::strcmp(symbol, "cuMemAlloc") == 0) {
     looked_up = reinterpret_cast<Allocate>(*address);
     *address = reinterpret_cast<void*>(&allocate_looked_up);
   }
   return result;
 }
+// NOLINTEND(readability-identifier-naming)
