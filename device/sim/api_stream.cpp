@@ -291,7 +291,7 @@ cu::Result cuEventSynchronize(cu::Event handle) {
     return r;
   if (event->records == 0) return cu::Result::kSuccess;
   const VectorClock known = event->clock;
-  if (!e.wait_for(event->point, "cuEventSynchronize")) return e.sticky;
+  if (!e.wait_for(event->point, "cuEventSynchronize")) return e.lost();
   e.host_join(known);
   e.pools.synchronized(e);
   return e.sticky;

@@ -2,276 +2,24 @@
 // Queues, clocks and the loop that decides who goes next.
 #include "device/sim/engine.hpp"
 
-#include "device/sim/race_text.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <pthread.h>
 #include <utility>
 
 namespace spillway::sim {
 namespace {
 
-constexpr std::size_t kReportsMax = 1000;
 // Virtual time in the adversarial modes counts steps, not work.
 constexpr std::int64_t kStepNs = 1000;
-
-thread_local Engine* tls_engine = nullptr;
-std::atomic<Engine*> process_engine{nullptr};
-
-}  // namespace
-
-namespace {
-
-/// By name, so that a longer table does not change the fingerprints of old programs.
-std::uint32_t hash_of(Api api) {
-  static const std::vector<std::uint32_t> kHashes = [] {
-    std::vector<std::uint32_t> all;
-    for (std::uint16_t i = 0; i < static_cast<std::uint16_t>(Api::kCount); ++i) {
-      std::uint32_t hash = 0x811c9dc5u;
-      for (const char* c = name_of(static_cast<Api>(i)); *c != 0; ++c)
-        hash = (hash ^ static_cast<unsigned char>(*c)) * 0x01000193u;
-      all.push_back(hash);
-    }
-    return all;
-  }();
-  return kHashes[static_cast<std::size_t>(api)];
-}
-
-}  // namespace
-
-Engine* current_engine() {
-  return tls_engine != nullptr ? tls_engine : process_engine.load(std::memory_order_acquire);
-}
-
-Engine* set_current_engine(Engine* engine) { return std::exchange(tls_engine, engine); }
-
-void set_process_engine(Engine* engine) { process_engine.store(engine, std::memory_order_release); }
-
-const char* name_of(Api api) {
-  static constexpr const char* kNames[] = {
-#define SPW_SIM_API_NAME(member, symbol, version, parameters) #member,
-      SPW_DRIVER_FUNCTIONS(SPW_SIM_API_NAME)
-#undef SPW_SIM_API_NAME
-  };
-  return api < Api::kCount ? kNames[static_cast<std::size_t>(api)] : "?";
-}
-
-// ---- threads and contexts
-// -------------------------------------------------------------------------
-
-ThreadState& Engine::thread(std::uint32_t number) {
-  if (number >= thread_states.size()) thread_states.resize(number + 1);
-  ThreadState& state = thread_states[number];
-  if (!state.known) {
-    state.known = true;
-    state.agent = clocks.add_host_thread(number);
-  }
-  return state;
-}
-
-std::uint32_t Engine::current_thread() {
-  if (!foreign_threads()) return threads.current();
-  bool fresh = false;
-  const std::uint32_t number = foreign.current(&fresh);
-  if (fresh) {
-    // The thread that had this number before has ended; its agent goes on.
-    ThreadState& state = thread(number);
-    const AgentId agent = state.agent;
-    state = ThreadState();
-    state.known = true;
-    state.agent = agent;
-  }
-  return number;
-}
-
-std::uint32_t Engine::current_context() {
-  const ThreadState& me = self();
-  return me.contexts.empty() ? kNone : me.contexts.back();
-}
-
-// ---- entry
-// ----------------------------------------------------------------------------------------
-
-namespace {
-
-// Set in the child of a fork, where the driver's threads and mappings are gone.
-std::atomic<bool> g_forked{false};
-
-void watch_forks() {
-  static const int kInstalled = pthread_atfork(nullptr, nullptr, [] { g_forked = true; });
-  static_cast<void>(kInstalled);
-}
-
-bool needs_no_context(Api api) {
-  switch (api) {
-    case Api::cuInit:
-    case Api::cuDriverGetVersion:
-    case Api::cuDeviceGet:
-    case Api::cuDeviceGetCount:
-    case Api::cuDeviceGetName:
-    case Api::cuDeviceGetAttribute:
-    case Api::cuDeviceTotalMem:
-    case Api::cuDeviceGetUuid:
-    case Api::cuDeviceGetPCIBusId:
-    case Api::cuDeviceCanAccessPeer:
-    case Api::cuDevicePrimaryCtxRetain:
-    case Api::cuDevicePrimaryCtxRelease:
-    case Api::cuDevicePrimaryCtxGetState:
-    case Api::cuDevicePrimaryCtxReset:
-    case Api::cuDeviceGetDefaultMemPool:
-    case Api::cuCtxGetCurrent:
-    case Api::cuCtxSetCurrent:
-    case Api::cuCtxPushCurrent:
-    case Api::cuCtxPopCurrent:
-    case Api::cuThreadExchangeStreamCaptureMode:
-    // The driver takes these with or without a current context.
-    case Api::cuMemAddressReserve:
-    case Api::cuMemAddressFree:
-    case Api::cuMemCreate:
-    case Api::cuMemRelease:
-    case Api::cuMemMap:
-    case Api::cuMemUnmap:
-    case Api::cuMemSetAccess:
-    case Api::cuMemGetAccess:
-    case Api::cuMemGetAllocationGranularity:
-    case Api::cuMemGetAllocationPropertiesFromHandle:
-    case Api::cuMemRetainAllocationHandle:
-    case Api::cuMemPoolCreate:
-    case Api::cuMemPoolDestroy:
-    case Api::cuMemPoolSetAttribute:
-    case Api::cuMemPoolGetAttribute:
-    case Api::cuMemPoolTrimTo:
-    case Api::cuPointerGetAttributes:
-    case Api::cuLibraryLoadData:
-    case Api::cuLibraryUnload:
-    case Api::cuLibraryGetKernel:
-      return true;
-    default:
-      return false;
-  }
-}
 
 // How often a foreign thread looks, a millisecond apart, whether what it waits for has come before
 // it counts as lost.
 constexpr int kForeignLooksMax = 60'000;
 
-bool needs_no_init(Api api) { return api == Api::cuInit || api == Api::cuDriverGetVersion; }
-
 }  // namespace
 
-bool in_forked_child() { return g_forked.load(std::memory_order_relaxed); }
-
-Engine::Engine() : threads(*this) { watch_forks(); }
-Engine::~Engine() = default;
-
-Status Engine::reset(const Options& wanted) {
-  threads.reset();
-  const bool same_memory = memory != nullptr && wanted.devices == options.devices &&
-                           wanted.memory_bytes == options.memory_bytes &&
-                           wanted.granularity_bytes == options.granularity_bytes &&
-                           wanted.contents == options.contents;
-  options = wanted;
-  if (same_memory) {
-    if (memory->any_faults()) static_cast<void>(memory->take_faults(&host_faults_));
-    memory->reset();
-  } else {
-    MemoryOptions sizes;
-    sizes.device_count = static_cast<std::uint32_t>(options.devices);
-    sizes.memory_bytes = options.memory_bytes;
-    sizes.granularity_bytes = options.granularity_bytes;
-    sizes.contents = options.contents;
-    SPW_ASSIGN_OR_RETURN(memory, Memory::create(sizes));
-  }
-  memory->pinned().set_limit_bytes(options.pinned_limit_bytes);
-  memory->set_immediate_reuse(has(Semantic::kImmediateReuse));
-  if (is_timed()) SPW_RETURN_IF_ERROR(timed.reset(options));
-  Options choosing = options;
-  if (!has(Semantic::kAnyOrder) && !is_timed()) choosing.mode = options.mode = Mode::kLazy;
-  schedule.reset(choosing);
-  clocks.reset();
-  blocks.reset();
-  pools.reset(options.devices);
-  faults.reset(options);
-  reports.clear();
-  for (std::size_t i = 0; i < stream_count; ++i) streams[i]->queue.clear();
-  stream_count = 0;
-  stream_handles.reset();
-  events.reset();
-  contexts.reset();
-  modules.reset();
-  captures.reset();
-  enqueue_whole = false;
-  primary_context.assign(static_cast<std::size_t>(options.devices), kNone);
-  thread_states.clear();
-  foreign.reset();
-  foreign_clock.clear();
-  foreign_now_ns = 0;
-  initialized = false;
-  sticky = cu::Result::kSuccess;
-  op_count = call_count = steps = 0;
-  next_stream_id = next_event_serial = 0;
-  fingerprint = 0xcbf29ce484222325ull;
-  guards_.clear();
-  conflicts_.clear();
-  host_faults_.clear();
-  force_stack_.clear();
-  callbacks_.clear();
-  callback_host_thread_ = kNone;
-  virtual_ns_ = 0;
-  yields_ = 0;
-  return Status();
-}
-
-cu::Result Engine::enter(Api api, std::uint64_t bytes) {
-  if (in_forked_child() && has(Semantic::kForkCheck)) return cu::Result::kNotInitialized;
-  ++call_count;
-  mix(hash_of(api));
-  ThreadState& me = self();
-  if (me.in_callback && has(Semantic::kCallbackThread)) {
-    report(ReportKind::kCallback,
-           fmt::format("{} was called inside a host function: the driver forbids all of its calls "
-                       "there",
-                       name_of(api)));
-    return cu::Result::kNotPermitted;
-  }
-  if (foreign_threads()) {
-    clocks.join(me.agent, foreign_clock);
-    me.now_ns = std::max(me.now_ns, foreign_now_ns);
-  }
-  if (!initialized && !needs_no_init(api)) return cu::Result::kNotInitialized;
-  if (sticky != cu::Result::kSuccess) return sticky;
-  if (me.contexts.empty() && !needs_no_context(api)) return cu::Result::kInvalidContext;
-  if (has(Semantic::kLockAcrossCall) && held_lock_count() > 0) {
-    report(ReportKind::kLockHeld,
-           fmt::format("{} was called while host thread {} holds {} lock{}: any driver call may "
-                       "block until work is done that needs the lock",
-                       name_of(api),
-                       current_thread(),
-                       held_lock_count(),
-                       held_lock_count() == 1 ? "" : "s"));
-  }
-  if (is_timed()) timed.charge(*this, api, bytes);
-  if (memory->any_faults()) collect_host_faults(nullptr, nullptr);
-  point(name_of(api));
-  if (sticky != cu::Result::kSuccess) return sticky;
-  if (captures.active())
-    if (const cu::Result r = captures.admit(*this, api); r != cu::Result::kSuccess) return r;
-  if (faults.any()) return faults.apply(*this, api, bytes, &self().injected);
-  return cu::Result::kSuccess;
-}
-
-void Engine::leave() {
-  const ThreadState& me = self();
-  if (me.in_callback) return;
-  clocks.release(me.agent, foreign_clock);
-  foreign_now_ns = std::max(foreign_now_ns, me.now_ns);
-}
-
 // ---- streams
-// --------------------------------------------------------------------------------------
 
 StreamState& Engine::make_stream(std::uint32_t context,
                                  unsigned int flags,
@@ -344,7 +92,6 @@ cu::Result Engine::find_event(cu::Event handle,
 }
 
 // ---- enqueue
-// --------------------------------------------------------------------------------------
 
 cu::Result Engine::submit(StreamState& stream, Op&& op) {
   if (captures.active()) {
@@ -367,7 +114,12 @@ cu::Result Engine::submit(StreamState& stream, Op&& op) {
       clocks.join(stream.agent, legacy.agent);
     }
   }
+  if (op.kind == OpKind::kWaitValue)
+    if (const auto written = value_clocks.find(op.target.address); written != value_clocks.end())
+      clocks.join(stream.agent, written->second);
   op.epoch = clocks.issue(stream.agent, self_agent());
+  if (op.kind == OpKind::kWriteValue)
+    value_clocks[op.target.address].join(clocks.clock(stream.agent));
   if (op.kind == OpKind::kHostFunc) op.agent = clocks.add_host_function(stream.agent);
   if (!check_accesses(op, stream)) return cu::Result::kInvalidValue;
   guard_operands(op);
@@ -407,7 +159,6 @@ void Engine::let_run(StreamState& stream) {
 }
 
 // ---- who goes next
-// --------------------------------------------------------------------------------
 
 bool Engine::eligible(const StreamState& stream) {
   if (stream.idle()) return false;
@@ -597,10 +348,10 @@ cu::Result Engine::synchronize_stream(StreamState& stream, const char* call) {
     for (std::size_t i = 0; i < stream_count; ++i) {
       const StreamState& other = *streams[i];
       if (!other.blocking || other.internal || other.context != stream.context) continue;
-      if (!wait_for(other.tail(), call)) return sticky;
+      if (!wait_for(other.tail(), call)) return lost();
     }
   }
-  if (!wait_for(target, call)) return sticky;
+  if (!wait_for(target, call)) return lost();
   host_join(known);
   return sticky;
 }
@@ -615,7 +366,7 @@ cu::Result Engine::synchronize_all(std::uint32_t context, const char* call) {
     targets.push_back(stream.tail());
   }
   for (const StreamPoint target : targets)
-    if (!wait_for(target, call)) return sticky;
+    if (!wait_for(target, call)) return lost();
   host_join(known);
   return sticky;
 }
@@ -641,7 +392,6 @@ void Engine::nudge(StreamPoint target) {
 }
 
 // ---- steps
-// ----------------------------------------------------------------------------------------
 
 void Engine::step(StreamState& stream) {
   ++steps;
@@ -692,219 +442,6 @@ void Engine::fail_sticky(cu::Result result) {
     stream.head = 0;
   }
   timed.abandon();
-}
-
-// ---- HostEnvironment
-// ------------------------------------------------------------------------------
-
-void Engine::wait_until(bool (*ready)(void*), void* argument, const char* /*what*/) {
-  while (!threads.abandoned()) {
-    if (is_timed()) {
-      if (ready(argument)) return;
-      if (timed.run_other(*this)) continue;
-    } else {
-      const bool now = ready(argument);
-      gather(now);
-      if (!entities_.empty()) {
-        const std::uint32_t next = entities_[schedule.pick(entities_)];
-        if (next == threads.current()) return;
-        if (next >= kDeviceEntity) {
-          step(*streams[next - kDeviceEntity]);
-        } else {
-          threads.switch_to(next);
-          if (ready(argument)) return;  // this thread was chosen
-        }
-        continue;
-      }
-    }
-    // Nobody is left but time.
-    const std::int64_t deadline = threads.earliest_deadline_ns();
-    if (deadline != kNoDeadlineNs) {
-      set_now(deadline);
-      continue;
-    }
-    if (give_up_streams()) continue;
-    report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
-    threads.abandon();
-  }
-}
-
-std::uint32_t Engine::thread_ended(std::uint32_t /*thread*/) {
-  while (!threads.abandoned()) {
-    if (is_timed()) {
-      const std::uint32_t next = timed.next_thread(*this);
-      if (next != kNone) return next;
-      if (timed.run_device(*this)) continue;
-    } else {
-      gather(false);
-      if (!entities_.empty()) {
-        const std::uint32_t next = entities_[schedule.pick(entities_)];
-        if (next < kDeviceEntity) return next;
-        step(*streams[next - kDeviceEntity]);
-        continue;
-      }
-    }
-    const std::int64_t deadline = threads.earliest_deadline_ns();
-    if (deadline != kNoDeadlineNs) {
-      set_now(deadline);
-      continue;
-    }
-    if (give_up_streams()) continue;
-    report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
-    threads.abandon();
-  }
-  return 0;
-}
-
-void Engine::thread_born(std::uint32_t number, std::uint32_t parent) {
-  const std::int64_t now = thread(parent).now_ns;
-  thread(number).now_ns = now;
-}
-
-void Engine::thread_entered(std::uint32_t /*thread*/) { set_current_engine(this); }
-
-std::int64_t Engine::now_ns() { return is_timed() ? self().now_ns : virtual_ns_; }
-
-void Engine::set_now(std::int64_t now_ns) {
-  if (is_timed())
-    timed.set_now(*this, now_ns);
-  else
-    virtual_ns_ = std::max(virtual_ns_, now_ns);
-}
-
-void Engine::acquire(std::uint32_t number, const VectorClock& from) {
-  clocks.join(thread(number).agent, from);
-  lift_guards();
-}
-
-void Engine::release(std::uint32_t number, VectorClock& into) {
-  clocks.release(thread(number).agent, into);
-}
-
-void Engine::misuse(const char* what, const char* name) {
-  report(ReportKind::kMisuse, fmt::format("{} ({})", what, name));
-}
-
-// ---- host callbacks
-// -------------------------------------------------------------------------------
-
-void Engine::start_callback(StreamState& stream) {
-  callbacks_.push_back(stream.index);
-  if (foreign_threads()) {
-    if (!foreign.wake_callbacks(*this)) fail_sticky(cu::Result::kOperatingSystem);
-    return;
-  }
-  if (callback_host_thread_ != kNone) return;
-  Result<std::uint32_t> made = threads.create_service("cuda callbacks", &callback_thread, this);
-  if (made.ok())
-    callback_host_thread_ = made.value();
-  else
-    fail_sticky(cu::Result::kOperatingSystem);
-}
-
-void Engine::callback_thread(void* engine) {
-  Engine& e = *static_cast<Engine*>(engine);
-  for (;;) {
-    const auto waiting = [](void* self) { return !static_cast<Engine*>(self)->callbacks_.empty(); };
-    if (!e.threads.wait(waiting, &e, "work for the callback thread")) return;
-    e.serve_callback();
-  }
-}
-
-void Engine::serve_foreign_callbacks() {
-  const std::unique_lock lock(foreign_mutex);
-  set_current_engine(this);
-  for (;;) {
-    while (callbacks_.empty()) foreign.wait_for_callbacks(*this);
-    serve_callback();
-    foreign.callback_ended();
-  }
-}
-
-void Engine::serve_callback() {
-  StreamState& stream = *streams[callbacks_.front()];
-  callbacks_.erase(callbacks_.begin());
-  if (stream.idle()) return;  // the context was lost meanwhile
-  const Op& op = stream.queue[stream.head];
-  const cu::HostFn fn = op.host_fn;
-  void* user = op.user;
-  // The callback is the stream's operation: its accesses are ordered as that is, before whatever
-  // was enqueued behind it. So the pages of what came before it, and of what waits for it, are
-  // open to it for that while.
-  ThreadState& me = self();
-  const AgentId own = me.agent;
-  const AgentId agent = op.agent;
-  me.agent = agent;
-  me.in_callback = true;
-  struct Opened {
-    Guard guard;
-    std::uint64_t serial;  // of the block, which another thread may free meanwhile
-  };
-  std::vector<Opened> opened;
-  std::erase_if(guards_, [&](const Guard& guard) {
-    if (!clocks.clock(agent).covers(guard.epoch) &&
-        !clocks.comes_after_function(guard.epoch, agent))
-      return false;
-    static_cast<void>(memory->unguard(guard.range.begin, guard.range.bytes, guard.kind));
-    opened.push_back({guard, memory->find(guard.range.begin).serial});
-    return true;
-  });
-  if (foreign_threads()) foreign_mutex.unlock();
-  fn(user);
-  if (foreign_threads()) foreign_mutex.lock();
-  if (memory->any_faults()) collect_host_faults(nullptr, nullptr);
-  for (const Opened& o : opened) {
-    if (memory->find(o.guard.range.begin).serial != o.serial) continue;
-    if (memory->guard(o.guard.range.begin, o.guard.range.bytes, o.guard.kind) == MemoryError::kOk)
-      guards_.push_back(o.guard);
-  }
-  clocks.end_host_function(agent);
-  ThreadState& again = self();
-  again.in_callback = false;
-  again.agent = own;
-  if (stream.idle()) return;
-  clocks.join(stream.agent, agent);  // what it acquired
-  if (foreign_threads()) again.now_ns = std::max(again.now_ns, foreign_now_ns);
-  complete_head(stream, now_ns());
-  if (is_timed()) timed.completed(*this, stream);
-}
-
-// ---- reports
-// --------------------------------------------------------------------------------------
-
-void Engine::report_conflicts() {
-  std::uint64_t last_op = 0;
-  for (const Conflict& conflict : conflicts_) {
-    if (conflict.earlier.op == last_op && last_op != 0) continue;  // one report per pair
-    last_op = conflict.earlier.op;
-    const bool lifetime = is_lifetime(conflict.later.kind) || is_lifetime(conflict.earlier.kind);
-    report(lifetime ? ReportKind::kLifetime : ReportKind::kRace,
-           race_text(conflict, clocks, flat_text(conflict.range)));
-  }
-  conflicts_.clear();
-}
-
-std::string Engine::describe(const StreamState& stream) const {
-  if (stream.legacy) return "the legacy default stream";
-  if (stream.internal) return fmt::format("stream {} (of a graph launch)", stream.id);
-  return fmt::format("stream {}", stream.id);
-}
-
-void Engine::report(ReportKind kind, std::string text) {
-  if (reports.size() >= kReportsMax) return;
-  text += fmt::format("\n  schedule: {}, seed {}", name_of(options.mode), options.seed);
-  if (!options.repeat_command.empty()) {
-    std::string command = options.repeat_command;
-    if (const std::size_t at = command.find("%s"); at != std::string::npos)
-      command.replace(at, 2, std::to_string(options.seed));
-    text += "\n  repeat: " + command;
-  }
-  reports.push_back({kind, std::move(text), steps});
-}
-
-void Engine::misuse(const char* call, const std::string& text) {
-  if (has(Semantic::kStrictPreconditions))
-    report(ReportKind::kMisuse, fmt::format("{}: {}", call, text));
 }
 
 }  // namespace spillway::sim

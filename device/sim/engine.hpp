@@ -22,6 +22,7 @@
 #include "device/sim/timed_run.hpp"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -121,8 +122,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   Schedule schedule;
   HappensBefore clocks;
   std::unique_ptr<Memory> memory;
-  HostThreads threads;
   Blocks blocks;
+  std::map<std::uint64_t, VectorClock> value_clocks;  // address of a written value -> its writers
   Pools pools;
   Faults faults;
   TimedRun timed;
@@ -196,6 +197,11 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   /// The end of submit: runs what the mode wants at once, blocks while the queue is full.
   void let_run(StreamState& stream);
   bool enqueue_whole = false;  // submit leaves let_run to its caller
+  /// What a call returns after a wait that failed: the context's error, or a timeout when the whole
+  /// run was given up.
+  [[nodiscard]] cu::Result lost() const {
+    return sticky != cu::Result::kSuccess ? sticky : cu::Result::kLaunchTimeout;
+  }
   /// Makes the current host thread wait. False when it can never happen (reported).
   bool wait_for(StreamPoint point, const char* call);
   [[nodiscard]] bool is_complete(StreamPoint point) const {
@@ -340,6 +346,10 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   // Host callbacks waiting for the callback thread, by stream.
   std::vector<std::uint32_t> callbacks_;
   std::uint32_t callback_host_thread_ = kNone;
+
+ public:
+  // Last: its destructor lets host threads unwind, which still use everything above.
+  HostThreads threads;
 };
 
 /// The engine that the calling thread's driver calls go to; null when there is none.

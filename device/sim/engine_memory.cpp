@@ -101,7 +101,6 @@ std::string Engine::flat_text(Range range) const {
 }
 
 // ---- accesses of operations
-// -----------------------------------------------------------------------
 
 bool Engine::check_accesses(const Op& op, const StreamState& stream) {
   const auto check = [&](const Operand& operand, AccessMode mode) {
@@ -119,7 +118,8 @@ bool Engine::check_accesses(const Op& op, const StreamState& stream) {
     case OpKind::kWriteValue:
       return check(op.target, AccessMode::kWrite);
     case OpKind::kWaitValue:
-      return check(op.target, AccessMode::kUpdate) || true;  // orders nothing; see simulation.md
+      return true;  // meant to look while others write; an address without memory shows when it
+                    // runs
     case OpKind::kKernel:
       // A launch with a bad address succeeds; the kernel runs into it.
       for (const KernelAccess& access : op.accesses) check_access(op, stream, access);
@@ -219,7 +219,6 @@ bool Engine::check_access(const Op& op, const StreamState& stream, const KernelA
 }
 
 // ---- guards of pinned pages
-// -----------------------------------------------------------------------
 
 void Engine::guard_operands(const Op& op) {
   if (!has_contents() || !has(Semantic::kGuardPinned) || is_timed()) return;
@@ -331,7 +330,6 @@ void Engine::collect_host_faults(const Op* op, const StreamState* stream) {
 }
 
 // ---- lifetime events and host accesses
-// ------------------------------------------------------------
 
 void Engine::host_lifetime(std::uint64_t address,
                            std::uint64_t bytes,
@@ -417,7 +415,6 @@ cu::Result Engine::refuse(MemoryError error, const char* call) {
 }
 
 // ---- what a pool reports
-// --------------------------------------------------------------------------
 
 void Engine::arena_begin(cu::DevicePtr pointer, std::size_t bytes) {
   const std::unique_lock lock = observer_lock();
@@ -487,7 +484,6 @@ void Engine::host_writes(void* pointer, std::size_t bytes) {
 }
 
 // ---- the end
-// --------------------------------------------------------------------------------------
 
 void Engine::finish() {
   if (!threads.abandoned() && sticky == cu::Result::kSuccess) {

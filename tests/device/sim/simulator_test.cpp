@@ -231,24 +231,36 @@ TEST_SUITE("sim") {
     }
   }
 
-  TEST_CASE("a value written by one stream lets another go on") {
+  TEST_CASE("a value written by one stream lets another go on, and orders what came before") {
     for (const Mode mode : {Mode::kEager, Mode::kLazy, Mode::kRandom, Mode::kPct, Mode::kTimed}) {
       const std::string name = sim::name_of(mode);
       CAPTURE(name);
-      const auto sim = make(lab_options(mode));
-      sim->run([&] {
-        Lab lab(*sim);
-        const cu::DevicePtr flag = lab.device(kPage);
-        lab.note(lab.cu.cuMemsetD32(flag, 0, 1));
-        lab.cu.cuCtxSynchronize();
-        const cu::Stream s = lab.stream();
-        const cu::Stream t = lab.stream();
-        lab.note(lab.cu.cuStreamWaitValue32(s, flag, 3, cu::kWaitValueGeq));
-        lab.note(lab.cu.cuStreamWriteValue32(t, flag, 4, cu::kWriteValueDefault));
-        CHECK(lab.cu.cuStreamSynchronize(s) == cu::Result::kSuccess);
-        CHECK(lab.failure == cu::Result::kSuccess);
-      });
-      CHECK_FALSE(sim->has_report(ReportKind::kDeadlock));
+      for (const bool written_first : {true, false}) {
+        CAPTURE(written_first);
+        const auto sim = make(lab_options(mode));
+        sim->run([&] {
+          Lab lab(*sim);
+          const cu::DevicePtr flag = lab.device(kPage);
+          const cu::DevicePtr x = lab.device(kPage);
+          lab.note(lab.cu.cuMemsetD32(flag, 0, 1));
+          lab.cu.cuCtxSynchronize();
+          const cu::Stream waits = lab.stream();
+          const cu::Stream writes = lab.stream();
+          const auto wait = [&] {
+            lab.note(lab.cu.cuStreamWaitValue32(waits, flag, 3, cu::kWaitValueGeq));
+          };
+          if (!written_first) wait();
+          lab.fill(writes, x, 1, kPage);
+          lab.note(lab.cu.cuStreamWriteValue32(writes, flag, 4, cu::kWriteValueDefault));
+          if (written_first) {
+            wait();
+            lab.read(waits, x, kPage);
+          }
+          CHECK(lab.cu.cuStreamSynchronize(waits) == cu::Result::kSuccess);
+          CHECK(lab.failure == cu::Result::kSuccess);
+        });
+        CHECK(sim->report_text() == "");
+      }
     }
   }
 
