@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace spillway {
 namespace {
@@ -103,3 +104,5 @@ BENCHMARK(timed_replay)->Unit(benchmark::kMillisecond)->Iterations(2);
 
 }  // namespace
 }  // namespace spillway
+
+BENCHMARK_MAIN();

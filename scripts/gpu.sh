@@ -38,7 +38,7 @@ targets=(spillway spillway_device_tests)
 mapfile -t benches < <(find bench -maxdepth 1 -name '*_gpu_bench.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
 part build cmake --build build --target "${targets[@]}" "${benches[@]}"
 if ((${#failed[@]} == 0)); then
-  export SPILLWAY_NEED_ALL_TESTS=1 # a test that cannot run here counts as failed
+  export SPILLWAY_NEED_ALL_TESTS=1 SPILLWAY_NEED_GPU=1 # a test that cannot run here counts as failed
   part conformance ctest --test-dir build -L '^gpu$' --output-on-failure --no-tests=error \
     --output-junit "$PWD/$results/conformance.xml"
   part calibrate build/bin/spillway calibrate -o "$results/calibration.json"

@@ -22,6 +22,7 @@
 #include "device/sim/timed_run.hpp"
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -137,7 +138,7 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   HandleTable<ContextState> contexts;
   HandleTable<ModuleState> modules;
   std::vector<std::uint32_t> primary_context;  // by device; kNone
-  std::vector<ThreadState> thread_states;      // by thread number
+  std::deque<ThreadState> thread_states;       // by thread number; references stay valid
   bool initialized = false;
   cu::Result sticky = cu::Result::kSuccess;
   std::uint64_t op_count = 0;

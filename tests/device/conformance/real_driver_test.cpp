@@ -48,10 +48,10 @@ std::optional<Real> real_driver() {
     const Result<int> devices = init_driver(legacy.value());
     if (devices.ok()) register_kernels_if_emulated();
     if (devices.ok()) return Real{legacy.value(), other.value()};
-    test::report_skipped("a GPU: " + devices.status().message());
+    test::report_skipped_without_gpu(devices.status().message());
     return std::nullopt;
   }
-  test::report_skipped("a GPU: " + status.message());
+  test::report_skipped_without_gpu(status.message());
   return std::nullopt;
 }
 

@@ -123,7 +123,7 @@ TEST_SUITE("gpu") {
     const Result<Driver> driver = load_cuda_driver();
     const Status usable = driver.ok() ? init_driver(driver.value()).status() : driver.status();
     if (!usable.ok()) {
-      test::report_skipped("a GPU: " + usable.message());
+      test::report_skipped_without_gpu(usable.message());
       return;
     }
     const auto context = Context::retain_primary(driver.value(), 0);
