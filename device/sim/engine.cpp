@@ -271,9 +271,10 @@ bool Engine::wait_for(StreamPoint target, const char* call) {
   if (threads.count() > 1) {
     // The thread is marked as waiting, so that others see who waits for what.
     struct Arrival {
-      Engine* engine;
+      Engine* engine = nullptr;
       StreamPoint target;
-    } arrival{this, target};
+    };
+    Arrival arrival{this, target};
     const auto arrived = [](void* argument) {
       const Arrival& a = *static_cast<Arrival*>(argument);
       return a.engine->is_complete(a.target) || a.engine->sticky != cu::Result::kSuccess;

@@ -42,6 +42,12 @@ struct Operand {
 
 struct Op {
   OpKind kind = OpKind::kMarker;
+  AccessKind lifetime = AccessKind::kWrite;  // kPoison: kAllocate or kFree
+  bool wait_geq = false;                     // kWaitValue: at least, rather than equal
+  bool is_peer = false;
+  bool started = false;
+  bool submitted = false;    // handed to the timed model
+  bool stuck = false;        // injected: never completes
   const char* call = "";     // static: the API call, or the kernel's name
   std::uint64_t number = 0;  // of the run, for reports
   std::uint64_t seq = 0;     // in its stream
@@ -50,6 +56,7 @@ struct Op {
   // Waits for all of these besides its stream. `wait_count` are used; more go to more_waits.
   std::array<StreamPoint, 2> waits{};
   std::uint32_t wait_count = 0;
+  int fail_late = 0;  // injected: CUresult that shows when it executes
   std::vector<StreamPoint> more_waits;
 
   Operand target;
@@ -57,9 +64,6 @@ struct Op {
   std::uint64_t bytes = 0;
   std::uint32_t value = 0;
   std::uint32_t width = 1;
-  bool wait_geq = false;  // kWaitValue: at least, rather than equal
-  bool is_peer = false;
-  AccessKind lifetime = AccessKind::kWrite;  // kPoison: kAllocate or kFree
   std::vector<std::byte> staged;
 
   const KernelSpec* kernel = nullptr;
@@ -70,8 +74,7 @@ struct Op {
 
   cu::HostFn host_fn = nullptr;
   void* user = nullptr;
-  AgentId agent = 0;  // kHostFunc: whose steps its accesses are
-
+  AgentId agent = 0;               // kHostFunc: whose steps its accesses are
   std::uint32_t event = kNoEvent;  // kMarker of a record: index of the event
   std::uint64_t event_serial = 0;  // of that event: handles are recycled
   std::uint64_t record = 0;        // which record of that event
@@ -79,14 +82,9 @@ struct Op {
   // Progress.
   std::uint32_t pieces = 1;
   std::uint32_t pieces_done = 0;
-  bool started = false;
-  bool submitted = false;      // handed to the timed model
   std::int64_t issued_ns = 0;  // virtual host time of the call
 
-  // Injected.
-  int fail_late = 0;  // CUresult that shows when it executes
-  double slow_factor = 1;
-  bool stuck = false;
+  double slow_factor = 1;  // injected; timed mode
 
   static constexpr std::uint32_t kNoEvent = 0xffffffffu;
 

@@ -53,7 +53,7 @@ void busy_program(Simulator& sim) {
   }
 }
 
-std::uint64_t fingerprint(Options options) {
+std::uint64_t fingerprint(const Options& options) {
   const auto sim = make(options);
   sim->run([&] { busy_program(*sim); });
   CHECK(sim->report_text() == "");
