@@ -127,11 +127,7 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
       *value = timing != nullptr ? static_cast<int>(timing->compute_capability % 10) : 0;
       break;
     case A::kManagedMemory:
-      *value = 1;
-      break;
     case A::kConcurrentManagedAccess:
-      *value = 1;
-      break;
     case A::kCanUseHostPointerForRegisteredMem:
       *value = 1;
       break;
@@ -142,8 +138,6 @@ cu::Result cuDeviceGetAttribute(int* value, cu::DeviceAttribute attribute, cu::D
       *value = e.options.vmm_supported ? 1 : 0;
       break;
     case A::kHandleTypePosixFdSupported:
-      *value = 0;
-      break;
     case A::kGpuDirectRdmaWithVmmSupported:
       *value = 0;
       break;

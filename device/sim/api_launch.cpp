@@ -93,7 +93,7 @@ cu::Result launch(Engine& e,
   for (const std::uint32_t size : spec.parameter_bytes) bytes += (size + 7u) & ~7u;
   op.parameters.resize(bytes);
   std::size_t at = 0;
-  for (std::size_t i = 0; i < spec.parameter_bytes.size(); ++i) {
+  for (std::size_t i = 0; parameters != nullptr && i < spec.parameter_bytes.size(); ++i) {
     std::memcpy(op.parameters.data() + at, parameters[i], spec.parameter_bytes[i]);
     at += (spec.parameter_bytes[i] + 7u) & ~7u;
   }

@@ -50,6 +50,7 @@ bool attribute_of(Engine& e,
                      (info.kind != MemoryKind::kReserved || info.mapping.bytes != 0);
   const bool host = info.kind == MemoryKind::kPinned || info.kind == MemoryKind::kRegistered;
   const bool managed = info.kind == MemoryKind::kManaged;
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): a pointer is what some attributes are
   const auto put = [data](auto value) { std::memcpy(data, &value, sizeof(value)); };
   const ByteRange range = info.kind == MemoryKind::kReserved ? info.mapping : info.range;
   switch (attribute) {
