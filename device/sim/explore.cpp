@@ -13,6 +13,7 @@ namespace spillway::sim {
 namespace {
 
 std::optional<std::uint64_t> seed_from_environment() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing of ours changes the environment
   const char* text = std::getenv("SPILLWAY_SIM_SEED");
   if (text == nullptr) return std::nullopt;
   std::uint64_t seed = 0;

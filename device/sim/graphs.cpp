@@ -29,7 +29,10 @@ void bind_event(Engine& e, const GraphNode& node, StreamState& lane, Op& op) {
   event.captured_in = 0;
 }
 
-cu::Result enqueue_nodes(Engine& e, GraphExecState& exec, StreamPoint begin, VectorClock start) {
+cu::Result enqueue_nodes(Engine& e,
+                         GraphExecState& exec,
+                         StreamPoint begin,
+                         const VectorClock& start) {
   for (std::size_t i = 0; i < exec.nodes.size(); ++i) {
     const GraphNode& node = exec.nodes[i];
     StreamState& lane = *e.streams[exec.lane_streams[node.lane]];
