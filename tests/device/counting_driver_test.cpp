@@ -35,6 +35,7 @@ cu::Result make(const char* name, Handle* out) {
   if (result != cu::Result::kSuccess) return result;
   ++state.live;
   state.next_handle += 0x1000;
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): handles are pointers
   static_assert(sizeof *out == sizeof state.next_handle);
   std::memcpy(out, &state.next_handle, sizeof state.next_handle);
   return result;

@@ -40,6 +40,7 @@ int request_count = 0;
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): the driver's names
 extern "C" {
 
 int fake_request_count() { return request_count; }
@@ -74,3 +75,4 @@ int cuGetProcAddress_v2(
 }
 #endif
 }
+// NOLINTEND(readability-identifier-naming)

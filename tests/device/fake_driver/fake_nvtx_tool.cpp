@@ -73,6 +73,7 @@ void regions_unregister(void* /*domain*/, const Unregister* batch) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): NVTX's names
 extern "C" {
 
 // The core of NVTX: a tool that takes none of its calls.
@@ -88,3 +89,4 @@ int InitializeInjectionNvtxExtension(Module* module) {
   return 1;
 }
 }
+// NOLINTEND(readability-identifier-naming)
