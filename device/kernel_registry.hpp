@@ -96,6 +96,7 @@ template <typename... P,
           void (*kAccesses)(AccessList&, const LaunchShape&, P...),
           KernelCost (*kCost)(const LaunchShape&, P...)>
 struct KernelMaker<kBody, kAccesses, kCost> {
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): a parameter may be a pointer
   static constexpr std::array<std::uint32_t, sizeof...(P)> kBytes{sizeof(P)...};
 
   template <typename T>

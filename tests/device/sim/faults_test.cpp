@@ -52,16 +52,16 @@ class Bench {
   Bench() {
     auto created = sim::Simulator::create(lab_options());
     REQUIRE(created.ok());
-    machine_ = std::move(created).value();
+    the_machine = std::move(created).value();
   }
-  ~Bench() { machine_.reset(); }
+  ~Bench() { the_machine.reset(); }
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
-  static sim::Simulator& machine() { return *machine_; }
+  static sim::Simulator& machine() { return *the_machine; }
 
  private:
-  static inline std::unique_ptr<sim::Simulator> machine_;
+  static inline std::unique_ptr<sim::Simulator> the_machine;
 };
 sim::Simulator& machine() { return Bench::machine(); }
 
@@ -117,7 +117,7 @@ TEST_CASE("a malformed rule is refused with its line, what was expected and what
   const struct {
     const char* text;
     const char* message;
-  } kCases[] = {
+  } cases[] = {
       {"cuMemCreat error=2",
        "f: line 1: expected a function of the driver or `*`, found `cuMemCreat`; did you mean "
        "`cuMemCreate`?"},
@@ -163,7 +163,7 @@ TEST_CASE("a malformed rule is refused with its line, what was expected and what
        "f: line 1: expected nth=, bytes>=, probability=, error=, late, slow=, stuck or take=, "
        "found `??`"},
   };
-  for (const auto& c : kCases) CHECK(message(c.text) == c.message);
+  for (const auto& c : cases) CHECK(message(c.text) == c.message);
   CHECK(message("") == "parsed");
   CHECK(message(";;\n#x\n \t") == "parsed");
 }

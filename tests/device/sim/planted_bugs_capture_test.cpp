@@ -6,6 +6,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 
 /// What `body` enqueues on `origin`, captured and ready for launches; ends with the program.

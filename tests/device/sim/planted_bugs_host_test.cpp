@@ -8,6 +8,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 
 TEST_CASE("pinned memory that is filled again before its copy is done is reported") {

@@ -6,6 +6,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 
 TEST_CASE("an offload that does not wait for the kernel that makes the tensor is reported") {

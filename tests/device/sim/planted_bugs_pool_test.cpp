@@ -7,6 +7,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 constexpr std::size_t kArenaBytes = 8 * n;
 

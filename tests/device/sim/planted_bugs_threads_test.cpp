@@ -11,6 +11,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 
 template <typename Body>

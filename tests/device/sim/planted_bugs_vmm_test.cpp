@@ -6,6 +6,7 @@ namespace spillway::test {
 namespace {
 
 using sim::ReportKind;
+// NOLINTNEXTLINE(readability-identifier-naming): short, since nearly every line has it
 constexpr std::size_t n = kBugBytes;
 
 TEST_CASE("an unmap while kernels are in flight is reported") {

@@ -34,16 +34,16 @@ class Bench {
   Bench() {
     auto created = sim::Simulator::create(lab_options());
     REQUIRE(created.ok());
-    machine_ = std::move(created).value();
+    the_machine = std::move(created).value();
   }
-  ~Bench() { machine_.reset(); }
+  ~Bench() { the_machine.reset(); }
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
-  static sim::Simulator& machine() { return *machine_; }
+  static sim::Simulator& machine() { return *the_machine; }
 
  private:
-  static inline std::unique_ptr<sim::Simulator> machine_;
+  static inline std::unique_ptr<sim::Simulator> the_machine;
 };
 sim::Simulator& machine() { return Bench::machine(); }
 

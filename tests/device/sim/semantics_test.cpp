@@ -351,6 +351,7 @@ struct Behaviour {
 };
 
 template <bool (*kShows)(const Options&)>
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the type of the table's functions
 bool by_value(Options options) {
   return kShows(options);
 }
