@@ -90,12 +90,12 @@ cu::Result launch(Engine& e,
   op.shape = shape;
   // Parameters are copied at launch, as the driver does.
   std::size_t bytes = 0;
-  for (const std::uint32_t size : spec.parameter_bytes) bytes += (size + 7u) & ~7u;
+  for (const std::uint32_t size : spec.parameter_bytes) bytes += parameter_slot_bytes(size);
   op.parameters.resize(bytes);
   std::size_t at = 0;
   for (std::size_t i = 0; parameters != nullptr && i < spec.parameter_bytes.size(); ++i) {
     std::memcpy(op.parameters.data() + at, parameters[i], spec.parameter_bytes[i]);
-    at += (spec.parameter_bytes[i] + 7u) & ~7u;
+    at += parameter_slot_bytes(spec.parameter_bytes[i]);
   }
   AccessList list = std::move(e.access_list);
   list.clear();

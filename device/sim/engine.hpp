@@ -301,6 +301,9 @@ class Engine final : public HostEnvironment, public MemoryObserver {
  private:
   void gather(bool with_self);
   void set_now(std::int64_t now_ns);
+  /// Neither a thread nor the device can go on now: time moves to the next deadline; without one
+  /// the context is lost to a timeout, or the whole run is given up.
+  void let_time_pass();
   [[nodiscard]] std::string flat_text(Range range) const;
   bool force(StreamPoint target);
   bool run_towards(StreamPoint target);

@@ -44,6 +44,17 @@ std::uint32_t Engine::current_context() {
 
 // ---- HostEnvironment
 
+void Engine::let_time_pass() {
+  const std::int64_t deadline = threads.earliest_deadline_ns();
+  if (deadline != kNoDeadlineNs) {
+    set_now(deadline);
+    return;
+  }
+  if (give_up_streams()) return;
+  report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
+  threads.abandon();
+}
+
 void Engine::wait_until(bool (*ready)(void*), void* argument, const char* /*what*/) {
   while (!threads.abandoned()) {
     if (is_timed()) {
@@ -64,15 +75,7 @@ void Engine::wait_until(bool (*ready)(void*), void* argument, const char* /*what
         continue;
       }
     }
-    // Nobody is left but time.
-    const std::int64_t deadline = threads.earliest_deadline_ns();
-    if (deadline != kNoDeadlineNs) {
-      set_now(deadline);
-      continue;
-    }
-    if (give_up_streams()) continue;
-    report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
-    threads.abandon();
+    let_time_pass();
   }
 }
 
@@ -91,14 +94,7 @@ std::uint32_t Engine::thread_ended(std::uint32_t /*thread*/) {
         continue;
       }
     }
-    const std::int64_t deadline = threads.earliest_deadline_ns();
-    if (deadline != kNoDeadlineNs) {
-      set_now(deadline);
-      continue;
-    }
-    if (give_up_streams()) continue;
-    report(ReportKind::kDeadlock, "nobody can go on:\n" + threads.describe_waits());
-    threads.abandon();
+    let_time_pass();
   }
   return 0;
 }

@@ -144,7 +144,7 @@ std::vector<const void*> parameter_array(const Op& op) {
   std::size_t at = 0;
   for (const std::uint32_t size : op.kernel->parameter_bytes) {
     pointers.push_back(op.parameters.data() + at);
-    at += (size + 7u) & ~7u;
+    at += parameter_slot_bytes(size);
   }
   return pointers;
 }

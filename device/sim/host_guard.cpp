@@ -157,20 +157,6 @@ bool garbage_page(std::uint64_t page) {
 
 }  // namespace
 
-const char* host_fault_kind_name(HostFaultKind kind) {
-  switch (kind) {
-    case HostFaultKind::kDeviceAddress:
-      return "host touched device memory";
-    case HostFaultKind::kGuarded:
-      return "host touched pinned memory that is in flight";
-    case HostFaultKind::kNotAllocated:
-      return "host touched pinned memory that is not allocated";
-    case HostFaultKind::kKernel:
-      return "kernel touched memory it did not declare or map";
-  }
-  return "?";
-}
-
 bool HostGuard::arm(const Ranges& ranges) {
   const std::lock_guard<std::mutex> lock(install_mutex);
   ranges_ = ranges;

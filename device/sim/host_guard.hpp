@@ -19,8 +19,6 @@ enum class HostFaultKind : std::uint8_t {
   kKernel,         // a kernel body touched a page that is unmapped or that it did not declare
 };
 
-const char* host_fault_kind_name(HostFaultKind kind);
-
 struct HostFault {
   std::uint64_t address = 0;      // as the program knows it, also for kKernel
   std::uint64_t instruction = 0;  // program counter

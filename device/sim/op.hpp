@@ -40,6 +40,11 @@ struct Operand {
   Place place = Place::kDevice;
 };
 
+/// What a kernel's parameter of `bytes` takes in Op::parameters: all lie on multiples of 8.
+constexpr std::size_t parameter_slot_bytes(std::uint32_t bytes) {
+  return (std::size_t{bytes} + 7) / 8 * 8;
+}
+
 struct Op {
   OpKind kind = OpKind::kMarker;
   AccessKind lifetime = AccessKind::kWrite;  // kPoison: kAllocate or kFree
