@@ -4,6 +4,7 @@
 // waited for by the host, and so go back to a pool of their own until the capture is forgotten.
 #pragma once
 
+#include "core/mutex.hpp"
 #include "core/status.hpp"
 #include "device/event.hpp"
 
@@ -55,10 +56,11 @@ class RecordedEvent {
 };
 
 /// Invariant: created_count == leased_count + free_count, captures included.
-/// Threads: none of its own; the owner guards it. Must outlive what it hands out.
+/// Threads: any, at once. Its lock is never held across a driver call, so that an owner who may not
+/// hold one either can record without guarding the pool. Must outlive what it hands out.
 class EventPool {
  public:
-  explicit EventPool(const Driver& driver) : driver_(&driver) {}
+  explicit EventPool(const Driver& driver) : driver_(&driver), mutex_("event pool") {}
   EventPool(const EventPool&) = delete;
   EventPool& operator=(const EventPool&) = delete;
   EventPool(EventPool&&) = delete;
@@ -72,23 +74,27 @@ class EventPool {
   /// again. Those still leased follow when they come back.
   void forget_capture(std::uint64_t capture_id);
 
-  [[nodiscard]] std::size_t created_count() const { return created_count_; }
-  [[nodiscard]] std::size_t leased_count() const { return leased_count_; }
+  [[nodiscard]] std::size_t created_count() const;
+  [[nodiscard]] std::size_t leased_count() const;
   /// Free for ordinary use; free for the capture with this id.
-  [[nodiscard]] std::size_t free_count() const { return free_.size(); }
+  [[nodiscard]] std::size_t free_count() const;
   [[nodiscard]] std::size_t free_count(std::uint64_t capture_id) const;
 
  private:
   friend class RecordedEvent;
+  /// A free event for this capture (0: for none), now leased; null when one must be created.
+  std::unique_ptr<Event> take(std::uint64_t capture_id);
   void take_back(std::unique_ptr<Event> event, std::uint64_t capture_id);
 
   using FreeList = std::vector<std::unique_ptr<Event>>;
 
   const Driver* driver_;
-  FreeList free_;
-  std::map<std::uint64_t, FreeList> captures_;  // one entry per capture not yet forgotten
-  std::size_t created_count_ = 0;
-  std::size_t leased_count_ = 0;
+  mutable Mutex mutex_;
+  FreeList free_ SPW_GUARDED_BY(mutex_);
+  // One entry per capture that is not yet forgotten.
+  std::map<std::uint64_t, FreeList> captures_ SPW_GUARDED_BY(mutex_);
+  std::size_t created_count_ SPW_GUARDED_BY(mutex_) = 0;
+  std::size_t leased_count_ SPW_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace spillway

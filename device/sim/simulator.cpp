@@ -107,6 +107,9 @@ Counters Simulator::counters() const {
     c.device_bytes_used += physical.used_bytes(static_cast<std::uint32_t>(d));
     c.device_bytes_peak += physical.peak_bytes(static_cast<std::uint32_t>(d));
   }
+  const PinnedMemory& pinned = engine_->memory->pinned();
+  c.pinned_bytes_used = pinned.pinned_bytes();
+  c.pinned_bytes_peak = pinned.pinned_bytes_peak();
   c.fingerprint = engine_->fingerprint;
   return c;
 }

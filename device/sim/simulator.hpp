@@ -31,6 +31,8 @@ struct Counters {
   std::int64_t now_ns = 0;       // virtual time of the calling host thread
   std::uint64_t device_bytes_used = 0;
   std::uint64_t device_bytes_peak = 0;
+  std::uint64_t pinned_bytes_used = 0;  // host memory allocated or registered, in whole pages
+  std::uint64_t pinned_bytes_peak = 0;
   std::uint64_t fingerprint = 0;  // of every choice and step: equal runs have equal fingerprints
 };
 
