@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway doctor: what this machine has that matters for offload - memory, limits, NUMA, driver -
 // and what will work.
+#include "allocator/host_limits.hpp"
 #include "core/units.hpp"
 #include "core/version.hpp"
 #include "device/calibration.hpp"
@@ -20,7 +21,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace spillway::cli {
@@ -56,18 +56,6 @@ std::optional<std::uint64_t> meminfo_bytes(std::string_view key) {
   return kib ? std::optional<std::uint64_t>(*kib * 1024) : std::nullopt;
 }
 
-std::optional<std::uint64_t> cgroup_limit_bytes() {
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    const auto text = read_small(path);
-    if (!text) continue;
-    const auto limit = number_in(*text);
-    // Version 1 writes "no limit" as the largest page-aligned number.
-    if (limit && *limit < (std::uint64_t{1} << 62)) return limit;
-  }
-  return std::nullopt;
-}
-
 std::uint64_t count_entries(const char* folder, std::string_view prefix) {
   std::uint64_t count = 0;
   std::error_code error;
@@ -87,32 +75,36 @@ struct Machine {
   std::optional<std::uint64_t> available_bytes;
   std::optional<std::uint64_t> cgroup_bytes;
   std::optional<std::uint64_t> memlock_bytes;  // none: unlimited
+  bool may_lock = false;                       // memlock does not hold this process
   std::optional<std::uint64_t> map_count;
   std::uint64_t numa_nodes = 0;
   std::uint64_t gpus = 0;
   std::optional<std::string> driver;
-  std::uint64_t pinned_default_bytes = 0;
+  std::optional<std::uint64_t> pinned_default_bytes;
+  std::string pinned_text;  // which limit decides
 };
 
 Machine look() {
   Machine machine;
   machine.cores = ::sysconf(_SC_NPROCESSORS_ONLN);
   machine.memory_bytes = meminfo_bytes("MemTotal:");
-  machine.available_bytes = meminfo_bytes("MemAvailable:");
-  machine.cgroup_bytes = cgroup_limit_bytes();
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-    machine.memlock_bytes = limit.rlim_cur;
+  const HostLimitSources sources = this_process();
+  machine.memlock_bytes = sources.memlock_bytes;
+  const HostLimits limits = find_host_limits(sources);
+  machine.may_lock = limits.may_lock;
+  if (const HostLimit* available = limits.least(HostLimitKind::kAvailable))
+    machine.available_bytes = available->limit_bytes;
+  if (const HostLimit* cgroup = limits.least(HostLimitKind::kCgroup))
+    machine.cgroup_bytes = cgroup->limit_bytes;
+  if (const auto cap = default_pinned_cap_bytes(limits, 1); cap.ok())
+    machine.pinned_default_bytes = cap.value();
+  machine.pinned_text = explain(limits, 1);
   if (const auto text = read_small("/proc/sys/vm/max_map_count"))
     machine.map_count = number_in(*text);
   machine.numa_nodes = count_entries("/sys/devices/system/node", "node");
   machine.gpus = count_entries("/dev", "nvidia");
   if (auto text = read_small("/proc/driver/nvidia/version"))
     machine.driver = text->substr(0, text->find('\n'));
-  std::uint64_t least = machine.available_bytes.value_or(0);
-  for (const auto& cap : {machine.cgroup_bytes, machine.memlock_bytes})
-    if (cap) least = std::min(least, *cap);
-  machine.pinned_default_bytes = least / 2;
   return machine;
 }
 
@@ -124,7 +116,8 @@ std::vector<std::string> advice(const Machine& machine) {
         "can run on a GPU here");
   else if (!machine.driver)
     lines.emplace_back("device files without a loaded driver: install or load the NVIDIA driver");
-  if (machine.memlock_bytes && *machine.memlock_bytes < (std::uint64_t{1} << 30))
+  if (!machine.may_lock && machine.memlock_bytes &&
+      *machine.memlock_bytes < (std::uint64_t{1} << 30))
     lines.push_back("memlock limit is " + format_bytes(*machine.memlock_bytes) +
                     ": registering your own host memory is capped there (ulimit -l unlimited)");
   if (machine.map_count && *machine.map_count < 262144)
@@ -186,7 +179,8 @@ void doctor(bool json) {
     out["driver"] =
         machine.driver ? nlohmann::ordered_json(*machine.driver) : nlohmann::ordered_json(nullptr);
     out["cuda"] = cuda_text();
-    out["pinned_default_bytes"] = machine.pinned_default_bytes;
+    out["pinned_default_bytes"] = or_null(machine.pinned_default_bytes);
+    out["pinned_limits"] = clean_text(machine.pinned_text);
     out["calibrations"] = calibration_names();
     out["advice"] = lines;
     fmt::print("{}", dump_json(out));
@@ -206,8 +200,7 @@ void doctor(bool json) {
   fmt::print("GPUs           {}\n", machine.gpus);
   fmt::print("driver         {}\n", machine.driver ? clean_text(*machine.driver) : "none");
   fmt::print("CUDA           {}\n", clean_text(cuda_text()));
-  fmt::print("pinned memory  {} by default (half of the least of available, cgroup and memlock)\n",
-             format_bytes(machine.pinned_default_bytes));
+  fmt::print("pinned memory  {}\n", clean_text(machine.pinned_text));
   std::string names;
   for (const std::string& name : calibration_names()) names += (names.empty() ? "" : ", ") + name;
   fmt::print("calibrations   {}\n", names);

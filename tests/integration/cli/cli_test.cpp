@@ -273,6 +273,10 @@ TEST_SUITE("unit") {
     const json machine = json_of(spillway_run({"doctor", "--json"}));
     CHECK(machine["cores"].get<int>() >= 1);
     CHECK(machine["calibrations"].size() >= 3);
+    CHECK(machine["pinned_limits"].get<std::string>().find("by default: half of") !=
+          std::string::npos);
+    CHECK(machine["pinned_default_bytes"].get<std::uint64_t>() <=
+          machine["available_bytes"].get<std::uint64_t>() / 2);
     // With or without a driver there is one line about it.
     CHECK(machine["cuda"].get<std::string>().find("driver") != std::string::npos);
     CHECK(machine["cuda"].get<std::string>().find('\n') == std::string::npos);
