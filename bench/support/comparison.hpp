@@ -18,8 +18,10 @@ namespace spillway::bench {
 /// One allocator, as functions that make and use it.
 struct PeerKind {
   std::string name;
-  /// Compared with: the fastest of these is 1 in the last column.
+  /// Compared with: the fastest of these is 1 in the column of ratios.
   bool yardstick = false;
+  /// Calls of 100 us: only on workloads of few pairs, and only once.
+  bool slow = false;
   std::function<std::unique_ptr<Session>(const Ground&, const Workload&)> open;
   std::function<Status(const Ground&, const Workload&)> check;
   std::function<ThreadTimes(const Ground&, std::span<const Workload>)> own_blocks;
@@ -65,7 +67,7 @@ struct ComparisonOptions {
   std::string filter;         // part of a scenario's name; "" runs all
   std::string data_dir;       // folder of recorded snapshots; absent ones are made up
   std::string driver;         // what is underneath, in words
-  std::size_t repetitions = 9;
+  std::size_t repetitions = 11;
   std::size_t pairs = 50000;  // of the scenarios made from sizes
   std::size_t thread_count = 16;
   std::size_t pairs_per_thread = 20000;
