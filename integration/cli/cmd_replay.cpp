@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway replay: what would happen to a recorded step under a budget - as a summary, JSON, an
 // HTML report, a Perfetto trace.
+#include "integration/cli/allocator_replay.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
@@ -25,6 +26,7 @@ struct ReplayOptions {
   std::string plan_file;
   std::string html;
   std::string perfetto;
+  std::string allocator;
   bool json = false;
 };
 
@@ -48,7 +50,19 @@ Status write_report(const Study& study,
   return write_output(pattern, render_html_report(study.context(), result, all, curve));
 }
 
+Status replay_calls(const ReplayOptions& options, Session& session) {
+  if (!options.plan_file.empty() || !options.perfetto.empty() || !options.html.empty())
+    return {
+        Code::kInvalidArgument,
+        "--allocator replays the recorded calls: --plan, --html and --perfetto do not go with it"};
+  AllocatorReplayOptions allocator_options;
+  allocator_options.allocator = options.allocator;
+  allocator_options.json = options.json;
+  return replay_allocator(allocator_options, options.study, session);
+}
+
 Status replay(const ReplayOptions& options, Session& session) {
+  if (!options.allocator.empty()) return replay_calls(options, session);
   Progress progress;
   SPW_ASSIGN_OR_RETURN(const auto study,
                        Study::load(options.study, session.command_line, progress));
@@ -83,14 +97,23 @@ void add_replay(::CLI::App& app, Session& session) {
   ::CLI::App* command =
       app.add_subcommand("replay", "what would happen to a recorded step under a budget");
   options->study.add_to(*command, true);
-  command->add_option("--policy", options->policy, "policy that decides (see compare)")
-      ->default_val("joint");
+  ::CLI::Option* policy =
+      command->add_option("--policy", options->policy, "policy that decides (see compare)")
+          ->default_val("joint");
   command->add_option("--plan", options->plan_file, "replay this plan file instead of planning")
       ->type_name("FILE");
   command->add_option("--html", options->html, "write the report page")->type_name("FILE");
   command
       ->add_option("--perfetto", options->perfetto, "write a Perfetto trace of the predicted step")
       ->type_name("FILE");
+  ::CLI::Option* allocator =
+      command
+          ->add_option("--allocator",
+                       options->allocator,
+                       "run the trace's own allocations and frees over an allocator instead: "
+                       "pytorch, best-fit, first-fit, or all")
+          ->type_name("NAME");
+  allocator->excludes(policy);
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(replay(*options, session)); });
 }

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the trace twice: once as a step (for the facts that every replay prints), once as calls.
+#include "integration/cli/allocator_replay.hpp"
+
+#include "integration/replay/allocator_run.hpp"
+#include "integration/replay/allocators.hpp"
+#include "integration/report/allocator_report.hpp"
+#include "integration/report/json.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+namespace spillway::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Result<AllocatorRun> run_one(std::string_view name,
+                             const AllocationTrace& trace,
+                             std::uint64_t budget_bytes) {
+  AllocatorRunOptions run_options;
+  run_options.budget_bytes = budget_bytes;
+  SPW_ASSIGN_OR_RETURN(const auto allocator, make_allocator(name, trace, budget_bytes));
+  return run_allocator(trace, *allocator, run_options);
+}
+
+/// The object of a keep-all replay with the allocator's fields.
+Result<Json> object_of(const Study& study, const AllocationTrace& trace, const AllocatorRun& run) {
+  SPW_ASSIGN_OR_RETURN(PolicyResult result, study.evaluate("keep-all", 0, false));
+  result.budget_bytes = run.budget_bytes;
+  if (!run.feasible) {
+    // The smallest budget that is known to do: what the same allocator takes without one.
+    SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run, run_one(run.allocator, trace, 0));
+    result.feasible = false;
+    result.min_budget_bytes = free_run.reserved_peak_bytes;
+    result.infeasible_at = run.out_of_memory;
+  } else {
+    result.min_budget_bytes = run.reserved_peak_bytes;
+  }
+  Json object = result_json(study.context(), result, "spillway.replay/1");
+  add_allocator_fields(trace, run, &object);
+  return object;
+}
+
+}  // namespace
+
+Status replay_allocator(const AllocatorReplayOptions& options,
+                        const StudyOptions& study_options,
+                        Session& session) {
+  Progress progress;
+  std::vector<std::string_view> names = {options.allocator};
+  if (options.allocator == "all") names = allocator_names();
+  // Words first: a wrong name should not cost the reading of a large file.
+  for (const std::string_view name : names)
+    SPW_RETURN_IF_ERROR(make_allocator(name, AllocationTrace(), 0).status());
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(study_options, session.command_line, progress));
+  progress.show("reading the allocations");
+  SPW_ASSIGN_OR_RETURN(const AllocationTrace trace,
+                       read_allocation_trace(study_options.trace, study_options.device));
+  std::vector<AllocatorRun> runs;
+  for (const std::string_view name : names) {
+    progress.show("replaying: " + std::string(name));
+    SPW_ASSIGN_OR_RETURN(AllocatorRun run, run_one(name, trace, study->budget_bytes()));
+    runs.push_back(std::move(run));
+  }
+  progress.clear();
+  if (!options.json) {
+    fmt::print("{}", render_allocators(study_options.trace, trace, runs));
+  } else if (options.allocator != "all") {
+    SPW_ASSIGN_OR_RETURN(const Json object, object_of(*study, trace, runs.front()));
+    fmt::print("{}", dump_json(object));
+  } else {
+    Json rows = Json::array();
+    for (const AllocatorRun& run : runs) {
+      SPW_ASSIGN_OR_RETURN(Json object, object_of(*study, trace, run));
+      rows.push_back(std::move(object));
+    }
+    Json object;
+    object["schema"] = "spillway.allocators/1";
+    object["trace"] = rows.front()["trace"];
+    object["budget_bytes"] = rows.front()["budget_bytes"];
+    object["rows"] = std::move(rows);
+    fmt::print("{}", dump_json(object));
+  }
+  const bool any = std::any_of(
+      runs.begin(), runs.end(), [](const AllocatorRun& run) { return run.feasible; });
+  if (!any) session.exit_code = kNoPlan;
+  return {};
+}
+
+}  // namespace spillway::cli
