@@ -38,6 +38,12 @@ bool LiveRanges::remove(cu::DevicePtr pointer) {
   return ranges_.erase(pointer) == 1 || complain("freed and not alive", pointer);
 }
 
+std::vector<cu::DevicePtr> LiveRanges::pointers() const {
+  std::vector<cu::DevicePtr> pointers;
+  for (const auto& [begin, end] : ranges_) pointers.push_back(begin);
+  return pointers;
+}
+
 HostMemory host_memory() {
   HostMemory memory;
   malloc_trim(0);

@@ -48,10 +48,12 @@ class Session {
 /// What is alive, as a map of intervals: slow and simple, for checking before timing.
 class LiveRanges {
  public:
-  /// False, and the first such text kept, when the block is null, misaligned, overlaps, or is none.
+  /// False, and the first such text kept, when the block is null or misaligned, overlaps, or is
+  /// none.
   bool add(cu::DevicePtr pointer, std::uint64_t bytes);
   bool remove(cu::DevicePtr pointer);
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
+  [[nodiscard]] std::vector<cu::DevicePtr> pointers() const;
   [[nodiscard]] const std::string& fault() const { return fault_; }
 
  private:
@@ -126,8 +128,9 @@ class SessionOf final : public Session {
   std::size_t failed_ = 0;
 };
 
-/// Runs the workload once and checks every block: not null, 256-byte aligned, overlapping none that
-/// is alive, and an allocator that says how many bytes are alive says none at the end.
+/// Runs the workload once and checks every block: 256-byte aligned, overlapping none that is alive,
+/// and an allocator that says how many bytes are alive says none at the end. kOutOfMemory when one
+/// is refused.
 template <Peer P>
 Status check_workload(const Ground& ground, const Workload& workload) {
   P peer(ground);
@@ -138,6 +141,10 @@ Status check_workload(const Ground& ground, const Workload& workload) {
       bool good = true;
       if (op.bytes != 0) {
         slots[op.slot] = peer.allocate(op.bytes, op.stream);
+        if (slots[op.slot] == 0) {
+          for (const cu::DevicePtr pointer : live.pointers()) peer.free(pointer, 0);
+          return {Code::kOutOfMemory, workload.name + ": out of memory"};
+        }
         good = live.add(slots[op.slot], op.bytes);
       } else {
         good = live.remove(slots[op.slot]);
