@@ -2,10 +2,13 @@
 // Reads the trace twice: once as a step (for the facts that every replay prints), once as calls.
 #include "integration/cli/allocator_replay.hpp"
 
+#include "integration/cli/output_name.hpp"
 #include "integration/replay/allocator_run.hpp"
 #include "integration/replay/allocators.hpp"
+#include "integration/replay/run_snapshot.hpp"
 #include "integration/report/allocator_report.hpp"
 #include "integration/report/json.hpp"
+#include "integration/trace/atomic_file.hpp"
 
 #include <fmt/core.h>
 
@@ -20,11 +23,22 @@ using Json = nlohmann::ordered_json;
 
 Result<AllocatorRun> run_one(std::string_view name,
                              const AllocationTrace& trace,
-                             std::uint64_t budget_bytes) {
+                             std::uint64_t budget_bytes,
+                             bool pictures) {
   AllocatorRunOptions run_options;
+  run_options.pictures = pictures;
   run_options.budget_bytes = budget_bytes;
   SPW_ASSIGN_OR_RETURN(const auto allocator, make_allocator(name, trace, budget_bytes));
   return run_allocator(trace, *allocator, run_options);
+}
+
+Status write_snapshot_file(const std::string& pattern,
+                           const AllocationTrace& trace,
+                           const AllocatorRun& run) {
+  SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(pattern));
+  SPW_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+  SPW_RETURN_IF_ERROR(write_snapshot(snapshot_of(trace, run), file));
+  return file.commit();
 }
 
 /// The object of a keep-all replay with the allocator's fields.
@@ -33,7 +47,7 @@ Result<Json> object_of(const Study& study, const AllocationTrace& trace, const A
   result.budget_bytes = run.budget_bytes;
   if (!run.feasible) {
     // The smallest budget that is known to do: what the same allocator takes without one.
-    SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run, run_one(run.allocator, trace, 0));
+    SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run, run_one(run.allocator, trace, 0, false));
     result.feasible = false;
     result.min_budget_bytes = free_run.reserved_peak_bytes;
     result.infeasible_at = run.out_of_memory;
@@ -53,6 +67,8 @@ Status replay_allocator(const AllocatorReplayOptions& options,
   Progress progress;
   std::vector<std::string_view> names = {options.allocator};
   if (options.allocator == "all") names = allocator_names();
+  if (names.size() != 1 && !options.snapshot.empty())
+    return {Code::kInvalidArgument, "--snapshot: expected one allocator, found --allocator all"};
   // Words first: a wrong name should not cost the reading of a large file.
   for (const std::string_view name : names)
     SPW_RETURN_IF_ERROR(make_allocator(name, AllocationTrace(), 0).status());
@@ -61,12 +77,15 @@ Status replay_allocator(const AllocatorReplayOptions& options,
   progress.show("reading the allocations");
   SPW_ASSIGN_OR_RETURN(const AllocationTrace trace,
                        read_allocation_trace(study_options.trace, study_options.device));
+  const bool pictures = !options.snapshot.empty();
   std::vector<AllocatorRun> runs;
   for (const std::string_view name : names) {
     progress.show("replaying: " + std::string(name));
-    SPW_ASSIGN_OR_RETURN(AllocatorRun run, run_one(name, trace, study->budget_bytes()));
+    SPW_ASSIGN_OR_RETURN(AllocatorRun run, run_one(name, trace, study->budget_bytes(), pictures));
     runs.push_back(std::move(run));
   }
+  if (!options.snapshot.empty())
+    SPW_RETURN_IF_ERROR(write_snapshot_file(options.snapshot, trace, runs.front()));
   progress.clear();
   if (!options.json) {
     fmt::print("{}", render_allocators(study_options.trace, trace, runs));
@@ -86,8 +105,8 @@ Status replay_allocator(const AllocatorReplayOptions& options,
     object["rows"] = std::move(rows);
     fmt::print("{}", dump_json(object));
   }
-  const bool any = std::any_of(
-      runs.begin(), runs.end(), [](const AllocatorRun& run) { return run.feasible; });
+  const bool any =
+      std::any_of(runs.begin(), runs.end(), [](const AllocatorRun& run) { return run.feasible; });
   if (!any) session.exit_code = kNoPlan;
   return {};
 }

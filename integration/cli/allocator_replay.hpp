@@ -11,6 +11,7 @@ namespace spillway::cli {
 
 struct AllocatorReplayOptions {
   std::string allocator;  // a name, or "all"
+  std::string snapshot;   // output name of a memory snapshot; "" for none
   bool json = false;
 };
 

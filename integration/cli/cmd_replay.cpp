@@ -27,6 +27,7 @@ struct ReplayOptions {
   std::string html;
   std::string perfetto;
   std::string allocator;
+  std::string snapshot;
   bool json = false;
 };
 
@@ -57,6 +58,7 @@ Status replay_calls(const ReplayOptions& options, Session& session) {
         "--allocator replays the recorded calls: --plan, --html and --perfetto do not go with it"};
   AllocatorReplayOptions allocator_options;
   allocator_options.allocator = options.allocator;
+  allocator_options.snapshot = options.snapshot;
   allocator_options.json = options.json;
   return replay_allocator(allocator_options, options.study, session);
 }
@@ -114,6 +116,12 @@ void add_replay(::CLI::App& app, Session& session) {
                        "pytorch, best-fit, first-fit, or all")
           ->type_name("NAME");
   allocator->excludes(policy);
+  command
+      ->add_option("--snapshot",
+                   options->snapshot,
+                   "write what the allocator did as a memory snapshot in PyTorch's form")
+      ->type_name("FILE")
+      ->needs(allocator);
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(replay(*options, session)); });
 }

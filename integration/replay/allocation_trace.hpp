@@ -46,10 +46,10 @@ struct AllocationTrace {
   std::vector<std::uint32_t> streams;        // as the trace numbers them
   std::vector<std::string> inferred, notes;  // what the reader and this file concluded or left out
   std::string format;
-  std::uint64_t live_peak_bytes = 0;           // most bytes alive at any instant, as asked for
-  std::uint64_t recorded_reserved_bytes = 0;   // most that the recorded allocator held; 0: unknown
-  std::uint32_t oom_count = 0;                 // out-of-memory errors in the trace
-  bool recorded_expandable_segments = false;   // the recorded allocator grew segments in place
+  std::uint64_t live_peak_bytes = 0;          // most bytes alive at any instant, as asked for
+  std::uint64_t recorded_reserved_bytes = 0;  // most that the recorded allocator held; 0: unknown
+  std::uint32_t oom_count = 0;                // out-of-memory errors in the trace
+  bool recorded_expandable_segments = false;  // the recorded allocator grew segments in place
 };
 
 /// Reads `path`; `device` -1 takes the one with the most allocations. Errors: those of read_trace;

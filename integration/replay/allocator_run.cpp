@@ -50,12 +50,14 @@ class Run {
     if (!served.ok() && served.code() != Code::kOutOfMemory) return served;
     run_.feasible = served.ok();
     run_.out_of_memory = served.message();
+    run_.final_ranges = std::move(ranges_);
+    run_.grows_in_place = allocator_.grows_in_place();
     add_peaks();
     for (Placement& placement : run_.placements)
       if (placement.placed && placement.died == 0) placement.died = done_ + 1;
     if (run_.reserved_peak_bytes != 0)
-      run_.utilization = static_cast<double>(run_.live_peak_bytes) /
-                         static_cast<double>(run_.reserved_peak_bytes);
+      run_.utilization =
+          static_cast<double>(run_.live_peak_bytes) / static_cast<double>(run_.reserved_peak_bytes);
     if (!alloc_ns_.empty()) {
       const std::uint64_t clock = clock_ns();
       const std::uint64_t median = median_of(alloc_ns_);
@@ -69,12 +71,17 @@ class Run {
     SPW_RETURN_IF_ERROR(allocator_.begin(trace_, &addresses_));
     for (std::uint32_t block = 0; block < trace_.preexisting_count; ++block)
       SPW_RETURN_IF_ERROR(born(block));
+    if (options_.pictures) {
+      ranges_ = allocator_.reserved_ranges();
+      ranges_version_ = allocator_.ranges_version();
+    }
     sample();
     const std::size_t step =
         std::max<std::size_t>(1, trace_.events.size() / std::max(1u, options_.sample_count));
     for (const ReplayEvent& event : trace_.events) {
       time_ns_ = event.time_ns;
       SPW_RETURN_IF_ERROR(event.is_alloc ? allocate(event) : release(event));
+      follow_ranges();
       ++done_;
       if (done_ % step == 0 || done_ == trace_.events.size()) sample();
     }
@@ -130,6 +137,35 @@ class Run {
     return allocator_.release(trace_, event.block, address, event.stream);
   }
 
+  void follow_ranges() {
+    if (!options_.pictures || allocator_.ranges_version() == ranges_version_) return;
+    ranges_version_ = allocator_.ranges_version();
+    std::vector<ReservedRange> now = allocator_.reserved_ranges();
+    add_differences(ranges_, now, false);
+    add_differences(now, ranges_, true);
+    ranges_ = std::move(now);
+  }
+
+  /// What `of` covers and `without` does not. Both are in address order.
+  void add_differences(const std::vector<ReservedRange>& of,
+                       const std::vector<ReservedRange>& without,
+                       bool added) {
+    std::size_t other = 0;
+    for (const ReservedRange& range : of) {
+      std::uint64_t begin = range.address;
+      const std::uint64_t end = range.address + range.bytes;
+      while (other < without.size() && without[other].address + without[other].bytes <= begin)
+        ++other;
+      for (std::size_t i = other; begin < end; ++i) {
+        const bool last = i >= without.size() || without[i].address >= end;
+        const std::uint64_t stop = last ? end : std::max(begin, without[i].address);
+        if (stop > begin) run_.changes.push_back({done_, added, {begin, stop - begin}});
+        if (last) break;
+        begin = std::max(begin, without[i].address + without[i].bytes);
+      }
+    }
+  }
+
   [[nodiscard]] FragmentationSample state(std::uint32_t event) const {
     FragmentationSample now;
     now.event = event;
@@ -166,6 +202,8 @@ class Run {
   std::vector<std::uint64_t> addresses_;
   std::map<std::uint64_t, std::uint64_t> live_;  // begin -> end
   std::vector<std::uint64_t> alloc_ns_;
+  std::vector<ReservedRange> ranges_;
+  std::uint64_t ranges_version_ = 0;
   std::uint64_t live_bytes_ = 0;
   std::uint64_t time_ns_ = 0;
   std::uint32_t done_ = 0;

@@ -33,6 +33,14 @@ struct Placement {
   bool placed = false;
 };
 
+/// Addresses that came to what is held, or left it, during the event that follows `event` done
+/// ones.
+struct RangeChange {
+  std::uint32_t event = 0;
+  bool added = false;
+  ReservedRange range;
+};
+
 struct AllocatorRun {
   std::string allocator;
   bool feasible = false;      // it served the whole trace
@@ -48,12 +56,15 @@ struct AllocatorRun {
   std::uint64_t free_count = 0;
   std::vector<FragmentationSample> samples;  // at even distances, and (without ranges) both peaks
   std::vector<Placement> placements;         // per block of the trace; only where asked for
+  std::vector<RangeChange> changes;          // from the first event on; only where asked for
+  std::vector<ReservedRange> final_ranges;   // only where asked for
+  bool grows_in_place = false;
 };
 
 struct AllocatorRunOptions {
   std::uint64_t budget_bytes = 0;  // 0: none; only echoed, the allocator keeps it
   std::uint32_t sample_count = 0;  // about how many samples; 0: none
-  bool pictures = false;           // also placements and reserved ranges
+  bool pictures = false;           // also placements and ranges
 };
 
 /// Errors: kInternal when the allocator hands out overlapping blocks. Out of memory is a result.

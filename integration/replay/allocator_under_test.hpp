@@ -50,6 +50,10 @@ class AllocatorUnderTest {
   [[nodiscard]] virtual std::uint64_t largest_hole_bytes() const = 0;
   /// What is held, in address order; runs do not overlap.
   [[nodiscard]] virtual std::vector<ReservedRange> reserved_ranges() const = 0;
+  /// Changes whenever reserved_ranges() does.
+  [[nodiscard]] virtual std::uint64_t ranges_version() const { return reserved_bytes(); }
+  /// Whether ranges grow and shrink in place, rather than being taken and given back whole.
+  [[nodiscard]] virtual bool grows_in_place() const { return true; }
   /// Whether the host time of allocate() says something about a product (a model's does not).
   [[nodiscard]] virtual bool is_product() const { return false; }
 };

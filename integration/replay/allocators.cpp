@@ -23,9 +23,9 @@ Result<std::unique_ptr<AllocatorUnderTest>> make_allocator(std::string_view name
   std::string known;
   for (const std::string_view word : allocator_names())
     known += (known.empty() ? "" : ", ") + std::string(word);
-  return Status(Code::kInvalidArgument,
-                "--allocator: expected one of " + known + " or all, found '" + std::string(name) +
-                    "'");
+  return Status(
+      Code::kInvalidArgument,
+      "--allocator: expected one of " + known + " or all, found '" + std::string(name) + "'");
 }
 
 }  // namespace spillway

@@ -16,7 +16,8 @@ namespace spillway {
 /// In the order in which `--allocator all` runs them.
 const std::vector<std::string_view>& allocator_names();
 
-/// kInvalidArgument for an unknown name. `budget_bytes` 0: none. `trace` must outlive the allocator.
+/// kInvalidArgument for an unknown name. `budget_bytes` 0: none. `trace` must outlive the
+/// allocator.
 Result<std::unique_ptr<AllocatorUnderTest>> make_allocator(std::string_view name,
                                                            const AllocationTrace& trace,
                                                            std::uint64_t budget_bytes);

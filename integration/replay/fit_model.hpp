@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The textbook: one arena without an upper end, in units of 512 bytes, best fit or first fit with
-// address-ordered ties, neighbours merged at once. What it holds is its high-water mark. A yardstick
-// for the pool, not a product: no streams, no driver.
+// address-ordered ties, neighbours merged at once. What it holds is its high-water mark. A
+// yardstick for the pool, not a product: no streams, no driver.
 #pragma once
 
 #include "integration/replay/allocator_under_test.hpp"

@@ -12,8 +12,8 @@ namespace spillway {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::uint64_t kBlockBytes = 512;           // every block is a multiple
-constexpr std::uint64_t kSmallBytesMax = kMiB;       // larger requests go to the large pool
+constexpr std::uint64_t kBlockBytes = 512;      // every block is a multiple
+constexpr std::uint64_t kSmallBytesMax = kMiB;  // larger requests go to the large pool
 constexpr std::uint64_t kSmallSegmentBytes = 2 * kMiB;
 constexpr std::uint64_t kMiddleBytesEnd = 10 * kMiB;  // requests below share segments
 constexpr std::uint64_t kMiddleSegmentBytes = 20 * kMiB;
@@ -49,6 +49,7 @@ void PytorchModel::remove_free(Blocks::iterator block) {
 void PytorchModel::take_segment(std::uint64_t address, std::uint64_t bytes, Pool pool) {
   segments_[address] = Segment{bytes, pool};
   reserved_bytes_ += bytes;
+  ++ranges_version_;
   next_address_ = std::max(next_address_, round_up(address + bytes, kLargeStepBytes));
   add_free(address, bytes, address);
 }
@@ -67,15 +68,16 @@ void PytorchModel::occupy(Blocks::iterator free_block, std::uint64_t bytes) {
 Status PytorchModel::place_recorded(const AllocationTrace& trace,
                                     std::vector<std::uint64_t>* addresses,
                                     std::vector<std::uint32_t>* homeless) {
-  // Blocks come in address order. A gap too small to have been split off belongs to the block before
-  // it.
+  // Blocks come in address order. A gap too small to have been split off belongs to the block
+  // before it.
   for (std::uint32_t i = 0; i < trace.preexisting_count; ++i) {
     const std::uint64_t address = trace.blocks[i].recorded_address;
     const std::uint64_t bytes = round_up(trace.blocks[i].bytes, kBlockBytes);
     auto place = blocks_.upper_bound(address);
-    const bool inside = place != blocks_.begin() && std::prev(place)->second.free &&
-                        address - std::prev(place)->first <= std::prev(place)->second.bytes &&
-                        bytes <= std::prev(place)->second.bytes - (address - std::prev(place)->first);
+    const bool inside =
+        place != blocks_.begin() && std::prev(place)->second.free &&
+        address - std::prev(place)->first <= std::prev(place)->second.bytes &&
+        bytes <= std::prev(place)->second.bytes - (address - std::prev(place)->first);
     if (!inside) {
       homeless->push_back(i);
       continue;
@@ -128,9 +130,8 @@ Status PytorchModel::begin(const AllocationTrace& trace, std::vector<std::uint64
         segment.bytes > kAddressEnd)
       continue;
     end = segment.address + segment.bytes;
-    take_segment(segment.address,
-                 segment.bytes,
-                 Pool{segment.stream, segment.bytes <= kSmallSegmentBytes});
+    take_segment(
+        segment.address, segment.bytes, Pool{segment.stream, segment.bytes <= kSmallSegmentBytes});
   }
   std::vector<std::uint32_t> homeless;
   SPW_RETURN_IF_ERROR(place_recorded(trace, addresses, &homeless));
@@ -152,6 +153,7 @@ void PytorchModel::release_cached() {
       remove_free(block);
       blocks_.erase(block);
       reserved_bytes_ -= segment->second.bytes;
+      ++ranges_version_;
       segment = segments_.erase(segment);
     } else {
       ++segment;
@@ -162,8 +164,7 @@ void PytorchModel::release_cached() {
 Status PytorchModel::make_segment(std::uint64_t block_bytes, std::uint64_t asked_bytes, Pool pool) {
   const std::uint64_t bytes = segment_bytes_for(block_bytes);
   const auto too_much = [&] {
-    return budget_bytes_ != 0 &&
-           (bytes > budget_bytes_ || reserved_bytes_ > budget_bytes_ - bytes);
+    return budget_bytes_ != 0 && (bytes > budget_bytes_ || reserved_bytes_ > budget_bytes_ - bytes);
   };
   if (too_much()) release_cached();
   if (too_much())

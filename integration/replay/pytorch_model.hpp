@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The documented rules of PyTorch's native CUDA caching allocator as a model, so that a comparison
-// on somebody's trace is fair: 512 B blocks; requests up to 1 MiB in segments of 2 MiB; up to 10 MiB
-// in segments of 20 MiB; larger ones in segments of their own, rounded up to 2 MiB; per stream and
-// pool the smallest block that fits, lowest address first; neighbours merged inside of a segment;
-// segments kept until the budget is full. It starts from the segments that the trace recorded.
-// Options (max_split_size, rounding, expandable segments) are not modelled.
+// on somebody's trace is fair: 512 B blocks; requests up to 1 MiB in segments of 2 MiB; up to 10
+// MiB in segments of 20 MiB; larger ones in segments of their own, rounded up to 2 MiB; per stream
+// and pool the smallest block that fits, lowest address first; neighbours merged inside of a
+// segment; segments kept until the budget is full. It starts from the segments that the trace
+// recorded. Options (max_split_size, rounding, expandable segments) are not modelled.
 #pragma once
 
 #include "integration/replay/allocator_under_test.hpp"
@@ -33,6 +33,8 @@ class PytorchModel final : public AllocatorUnderTest {
   [[nodiscard]] std::uint64_t reserved_bytes() const override { return reserved_bytes_; }
   [[nodiscard]] std::uint64_t largest_hole_bytes() const override;
   [[nodiscard]] std::vector<ReservedRange> reserved_ranges() const override;
+  [[nodiscard]] bool grows_in_place() const override { return false; }
+  [[nodiscard]] std::uint64_t ranges_version() const override { return ranges_version_; }
   [[nodiscard]] std::size_t segment_count() const { return segments_.size(); }
   /// cudaMalloc calls that the rules made during the replay.
   [[nodiscard]] std::size_t segments_made() const { return segments_made_; }
@@ -58,8 +60,8 @@ class PytorchModel final : public AllocatorUnderTest {
   void take_segment(std::uint64_t address, std::uint64_t bytes, Pool pool);
   void add_free(std::uint64_t address, std::uint64_t bytes, std::uint64_t segment);
   void remove_free(Blocks::iterator block);
-  /// A free block at `address` inside of the segment, cut out for `bytes`; the rest stays free where
-  /// the rules split.
+  /// A free block at `address` inside of the segment, cut out for `bytes`; the rest stays free
+  /// where the rules split.
   void occupy(Blocks::iterator free_block, std::uint64_t bytes);
   Status place_recorded(const AllocationTrace& trace,
                         std::vector<std::uint64_t>* addresses,
@@ -71,6 +73,7 @@ class PytorchModel final : public AllocatorUnderTest {
   std::uint64_t reserved_bytes_ = 0;
   std::uint64_t next_address_ = std::uint64_t{2} << 20;  // of the next segment made
   std::size_t segments_made_ = 0;
+  std::uint64_t ranges_version_ = 0;
   std::map<std::uint64_t, Segment> segments_;  // by address
   Blocks blocks_;                              // by address; they tile the segments
   std::map<Pool, FreeBlocks> free_;

@@ -90,7 +90,8 @@ std::string render_allocators(const std::string& trace_name,
   const bool timed = std::any_of(
       runs.begin(), runs.end(), [](const AllocatorRun& run) { return run.alloc_ns_median; });
   if (timed)
-    out += "\nalloc: median host time of one allocation, this machine's processor, simulated device\n";
+    out +=
+        "\nalloc: median host time of one allocation, this machine's processor, simulated device\n";
   for (const AllocatorRun& run : runs)
     if (!run.feasible) out += "\n" + run.allocator + ": " + run.out_of_memory + "\n";
   return out;

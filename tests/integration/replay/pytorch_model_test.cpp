@@ -141,7 +141,7 @@ TEST_CASE("segments and blocks of a damaged trace are put in order or left out")
   calls.segment_before(2 * kMiB, 20 * kMiB);  // overlaps
   calls.segment_before(~std::uint64_t{0} - 10, 5);
   calls.before(kMiB, 5 * kMiB);
-  calls.before(2 * kMiB, 5 * kMiB);  // overlaps
+  calls.before(2 * kMiB, 5 * kMiB);   // overlaps
   calls.before(20 * kMiB, 5 * kMiB);  // leaves its segment
   calls.before(0, 5 * kMiB);
   calls.alloc(1);
