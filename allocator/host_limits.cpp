@@ -163,6 +163,11 @@ Result<std::uint64_t> default_pinned_cap_bytes(const HostLimits& limits,
   return least->available_bytes / 2 / local_world_size;
 }
 
+std::string describe(const HostLimits& limits) {
+  return text_of(limits, HostLimitKind::kAvailable) + "; " +
+         text_of(limits, HostLimitKind::kCgroup) + "; " + text_of(limits, HostLimitKind::kMemlock);
+}
+
 std::string explain(const HostLimits& limits, std::uint32_t local_world_size) {
   const Result<std::uint64_t> cap = default_pinned_cap_bytes(limits, local_world_size);
   if (!cap.ok()) return cap.status().message();
@@ -170,14 +175,7 @@ std::string explain(const HostLimits& limits, std::uint32_t local_world_size) {
   std::string text = format_bytes(cap.value()) + " by default: half of " + name_of(least->kind);
   if (local_world_size != 1)
     text += ", shared by " + std::to_string(local_world_size) + " local processes";
-  text += "; ";
-  const char* separator = "";
-  for (const HostLimitKind kind :
-       {HostLimitKind::kAvailable, HostLimitKind::kCgroup, HostLimitKind::kMemlock}) {
-    text += separator + text_of(limits, kind);
-    separator = "; ";
-  }
-  return text;
+  return text + "; " + describe(limits);
 }
 
 }  // namespace spillway

@@ -56,6 +56,9 @@ HostLimits find_host_limits(const HostLimitSources& sources);
 Result<std::uint64_t> default_pinned_cap_bytes(const HostLimits& limits,
                                                std::uint32_t local_world_size);
 
+/// One line for people: what each kind of limit still allows, and where that was read.
+std::string describe(const HostLimits& limits);
+
 /// One line for people: the default cap, which limit decided, and what the others were.
 std::string explain(const HostLimits& limits, std::uint32_t local_world_size);
 

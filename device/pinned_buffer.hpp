@@ -26,6 +26,11 @@ class PinnedBuffer {
                                   void* pointer,
                                   std::size_t bytes,
                                   unsigned int flags = cu::kHostRegisterPortable);
+  /// Takes memory that is registered already, as release() leaves it; unregistered with this
+  /// object.
+  static PinnedBuffer adopt_registered(const Driver& driver, void* pointer, std::size_t bytes) {
+    return PinnedBuffer(OwnedHandle<End>(driver, Memory{pointer, bytes, true}));
+  }
 
   [[nodiscard]] bool empty() const { return owned_.empty(); }
   [[nodiscard]] void* data() const { return owned_.get().pointer; }
