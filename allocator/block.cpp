@@ -7,12 +7,18 @@ namespace spillway {
 
 const char* name_of(BlockState state) {
   switch (state) {
-    case BlockState::kUnused: return "unused";
-    case BlockState::kUnmapped: return "unmapped";
-    case BlockState::kFree: return "free";
-    case BlockState::kLive: return "live";
-    case BlockState::kDeferred: return "deferred";
-    case BlockState::kClaimed: return "claimed";
+    case BlockState::kUnused:
+      return "unused";
+    case BlockState::kUnmapped:
+      return "unmapped";
+    case BlockState::kFree:
+      return "free";
+    case BlockState::kLive:
+      return "live";
+    case BlockState::kDeferred:
+      return "deferred";
+    case BlockState::kClaimed:
+      return "claimed";
   }
   return "unknown";
 }

@@ -73,9 +73,7 @@ class BlockTable {
   }
 
   /// Makes sure that `count` calls of add() succeed. False: out of host memory, or of indices.
-  bool reserve(std::uint32_t count) {
-    return free_count_ >= count || grow(count);
-  }
+  bool reserve(std::uint32_t count) { return free_count_ >= count || grow(count); }
   /// A record in state kUnused. REQUIRES: reserved.
   BlockIndex add() {
     const BlockIndex index = free_;

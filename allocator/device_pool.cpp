@@ -33,7 +33,8 @@ Result<std::unique_ptr<DevicePool>> DevicePool::create(const Context& context,
                                                        const DevicePoolOptions& options) try {
   std::unique_ptr<DevicePool> pool(new DevicePool(context, options));
   SPW_RETURN_IF_ERROR(pool->start());
-  if (options.map_ahead_bytes != 0) SPW_RETURN_IF_ERROR(pool->reserve_ahead(options.map_ahead_bytes));
+  if (options.map_ahead_bytes != 0)
+    SPW_RETURN_IF_ERROR(pool->reserve_ahead(options.map_ahead_bytes));
   return pool;
 } catch (const std::bad_alloc&) {
   return Status(Code::kOutOfMemory, "device pool: the host has no memory for its tables");
@@ -54,15 +55,17 @@ Status DevicePool::start() {
     SPW_ASSIGN_OR_RETURN(granule_bytes_, allocation_granularity(driver_, prop_));
     if (granule_bytes_ % kQuantumBytes != 0)
       return {Code::kUnsupported,
-              fmt::format("device pool: mappings of {} bytes do not fit blocks of 512", granule_bytes_)};
+              fmt::format("device pool: mappings of {} bytes do not fit blocks of 512",
+                          granule_bytes_)};
     granule_quanta_ = quanta_for(granule_bytes_);
     // Half of the places are left for the comm pool.
     constexpr std::uint64_t kPlacesMax = kArenaBytesMax / 2;
     const std::uint64_t held = std::min(budget, device_bytes_);
-    std::uint64_t wanted = options_.address_bytes != 0 ? options_.address_bytes
-                                                       : std::min(held, kPlacesMax / 4) * 4;
+    std::uint64_t wanted =
+        options_.address_bytes != 0 ? options_.address_bytes : std::min(held, kPlacesMax / 4) * 4;
     wanted = std::clamp(wanted, granule_bytes_, kPlacesMax) / granule_bytes_ * granule_bytes_;
-    SPW_ASSIGN_OR_RETURN(Reservation reservation, Reservation::create(driver_, wanted, granule_bytes_));
+    SPW_ASSIGN_OR_RETURN(Reservation reservation,
+                         Reservation::create(driver_, wanted, granule_bytes_));
     base_ = reservation.pointer();
     arena_bytes_ = wanted;
     reservation_ = std::move(reservation);
@@ -73,8 +76,9 @@ Status DevicePool::start() {
   }
   const Section section(*this);
   budget_bytes_ = budget;
-  const bool made = space_.create(quanta_for(kArenaBytesMax) - 1) && space_.reserve(1) &&
-                    handles_.create(has_vmm_ ? static_cast<Granule>(arena_bytes_ / granule_bytes_) : 1);
+  const bool made =
+      space_.create(quanta_for(kArenaBytesMax) - 1) && space_.reserve(1) &&
+      handles_.create(has_vmm_ ? static_cast<Granule>(arena_bytes_ / granule_bytes_) : 1);
   if (!made) return {Code::kOutOfMemory, "device pool: the host has no memory for its tables"};
   space_.add_group();
   space_.add_group();
@@ -94,7 +98,8 @@ DevicePool::~DevicePool() {
       for (Mark& mark : streams_.at(i).marks) events.push_back(std::move(mark.event));
   }
   events.clear();
-  if (has_vmm_ && observer_ != nullptr && arena_bytes_ != 0) observer_->arena_end(base_, arena_bytes_);
+  if (has_vmm_ && observer_ != nullptr && arena_bytes_ != 0)
+    observer_->arena_end(base_, arena_bytes_);
   std::vector<PlacedHandle> spare;
   std::vector<Granule> placed;
   {
@@ -107,7 +112,8 @@ DevicePool::~DevicePool() {
     for (const Granule at : placed) spare.push_back(handles_.take(at));
   }
   for (std::size_t i = 0; i < placed.size(); ++i) {
-    SPW_CU_END(driver_.cuMemUnmap(base_ + placed[i] * granule_bytes_, spare[i].granules * granule_bytes_));
+    SPW_CU_END(
+        driver_.cuMemUnmap(base_ + placed[i] * granule_bytes_, spare[i].granules * granule_bytes_));
     SPW_CU_END(driver_.cuMemRelease(spare[i].handle));
   }
   for (;;) {
@@ -121,7 +127,8 @@ DevicePool::~DevicePool() {
   }
   for (const CommChunk& chunk : chunks_) {
     if (chunk.quanta.get() == 0) continue;
-    if (observer_ != nullptr) observer_->arena_end(chunk.pointer.get(), bytes_of(chunk.quanta.get()));
+    if (observer_ != nullptr)
+      observer_->arena_end(chunk.pointer.get(), bytes_of(chunk.quanta.get()));
     SPW_CU_END(driver_.cuMemFree(chunk.pointer.get()));
   }
 }
@@ -164,12 +171,14 @@ Result<std::uint64_t> DevicePool::capture_of(StreamRef stream) const {
   // The legacy stream answers so while another thread's capture forbids its use; it is in none.
   if (asked == cu::Result::kStreamCaptureImplicit) return std::uint64_t{0};
   SPW_CU_TRY(asked);
-  if (status == cu::StreamCaptureStatus::kNone) [[likely]] return std::uint64_t{0};
+  if (status == cu::StreamCaptureStatus::kNone) [[likely]]
+    return std::uint64_t{0};
   if (status == cu::StreamCaptureStatus::kInvalidated)
     return Status(Code::kInvalidArgument,
                   "device pool: the capture of this stream has failed; end it first");
   unsigned long long id = 0;
-  SPW_CU_TRY(driver_.cuStreamGetCaptureInfo(stream.handle(), &status, &id, nullptr, nullptr, nullptr));
+  SPW_CU_TRY(
+      driver_.cuStreamGetCaptureInfo(stream.handle(), &status, &id, nullptr, nullptr, nullptr));
   return status == cu::StreamCaptureStatus::kActive ? std::uint64_t{id} : std::uint64_t{0};
 }
 
@@ -241,7 +250,8 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
   if (bytes == 0) return cu::DevicePtr{0};
   SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
   Request request{bytes, quanta_for(bytes), stream, kNoStream, group, tag, capture_id, {}};
-  if (capture_id != 0) [[unlikely]] return allocate_captured(request);
+  if (capture_id != 0) [[unlikely]]
+    return allocate_captured(request);
 
   cu::DevicePtr pointer = 0;
   {
@@ -257,9 +267,11 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
       if (taken == kNoBlock && !request.planned) ++stats_.deviated_count;
     }
     if (taken == kNoBlock && !request.planned) taken = take_ready(request);
-    if (taken != kNoBlock) [[likely]] pointer = hand_out(taken, request);
+    if (taken != kNoBlock) [[likely]]
+      pointer = hand_out(taken, request);
   }
-  if (pointer == 0) [[unlikely]] return allocate_slowly(request);
+  if (pointer == 0) [[unlikely]]
+    return allocate_slowly(request);
   if (observer_ != nullptr) observer_->block_allocated(pointer, bytes, stream.handle());
   return pointer;
 }
@@ -276,10 +288,12 @@ Result<BlockIndex> DevicePool::live_block(cu::DevicePtr pointer) const {
   const std::optional<Quanta> place = place_of(pointer);
   const BlockIndex index = place ? space_.find(*place) : kNoBlock;
   if (index == kNoBlock)
-    return Status(Code::kNotFound, fmt::format("device pool: {:#x} is not from this pool", pointer));
+    return Status(Code::kNotFound,
+                  fmt::format("device pool: {:#x} is not from this pool", pointer));
   if (!space_.at(index).is(BlockState::kLive))
-    return Status(Code::kInvalidArgument,
-                  fmt::format("device pool: no block is live at {:#x}; given back twice?", pointer));
+    return Status(
+        Code::kInvalidArgument,
+        fmt::format("device pool: no block is live at {:#x}; given back twice?", pointer));
   return index;
 }
 
@@ -296,7 +310,8 @@ void DevicePool::end_live(BlockIndex index) {
 
 bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
   state.unmarked_bytes += bytes;
-  if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]] return false;
+  if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]]
+    return false;
   if (frees_until_calm_ != 0) --frees_until_calm_;
   if (state.unmarked_bytes < options_.mark_interval_bytes || state.retired) return false;
   state.unmarked_bytes = 0;
@@ -318,8 +333,8 @@ Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
     const GroupIndex group = block == nullptr ? kArena : space_.group_of(block->label.get());
     // Everything out of the ordinary, errors included, is decided on the other path.
     if (block == nullptr || !block->is(BlockState::kLive) ||
-        pointer_at(block->begin.get()) != pointer || block->link_next != 0 ||
-        group >= kPlanned || owner == kNoStream) [[unlikely]] {
+        pointer_at(block->begin.get()) != pointer || block->link_next != 0 || group >= kPlanned ||
+        owner == kNoStream) [[unlikely]] {
       to_mark.epoch = 1;
     } else {
       end_live(index);
@@ -330,7 +345,8 @@ Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
       if (wants_mark(state, bytes)) to_mark = {owner, epoch};
     }
   }
-  if (to_mark.epoch == 0) [[likely]] return {};
+  if (to_mark.epoch == 0) [[likely]]
+    return {};
   if (to_mark.stream == kNoStream) return free_with_care(pointer, stream, capture_id);
   // The block is given back whatever comes of the mark; who needs it will try again.
   static_cast<void>(mark(to_mark));

@@ -74,7 +74,8 @@ class DevicePool {
   Status record_use(cu::DevicePtr pointer, StreamRef stream);
 
   /// The stream is about to be destroyed: what was given back on it is marked now. Without this a
-  /// stream may still be destroyed; the pool then waits for the whole context when it needs to know.
+  /// stream may still be destroyed; the pool then waits for the whole context when it needs to
+  /// know.
   Status retire_stream(StreamRef stream);
 
   /// The graphs of this capture are gone, and every launch of them is ordered before this point of
@@ -155,7 +156,7 @@ class DevicePool {
     std::uint64_t id = 0;  // 0: slot not in use
     bool released = false;
     GroupIndex group = 0;
-    LabelIndex parked = 0;  // given back, but not to be handed out inside the capture
+    LabelIndex parked = 0;       // given back, but not to be handed out inside the capture
     std::vector<Carved> carved;  // taken from the arena, as the observer knows it
   };
   struct Growth;
@@ -187,7 +188,10 @@ class DevicePool {
   BlockIndex take_ready(const Request& request) SPW_REQUIRES(mutex_);
   BlockIndex take_planned(Request& request) SPW_REQUIRES(mutex_);
   cu::DevicePtr hand_out(BlockIndex index, const Request& request) SPW_REQUIRES(mutex_);
-  Result<cu::DevicePtr> allocate_in(GroupIndex group, std::uint64_t bytes, StreamRef stream, TagId tag);
+  Result<cu::DevicePtr> allocate_in(GroupIndex group,
+                                    std::uint64_t bytes,
+                                    StreamRef stream,
+                                    TagId tag);
   Status free_with_care(cu::DevicePtr pointer, StreamRef stream, std::uint64_t capture_id);
   Result<BlockIndex> live_block(cu::DevicePtr pointer) const SPW_REQUIRES(mutex_);
   void end_live(BlockIndex index) SPW_REQUIRES(mutex_);
@@ -212,8 +216,10 @@ class DevicePool {
   Result<BlockIndex> wait_for(const Request& request,
                               BlockIndex claimed,
                               const std::vector<StreamPoint>& points);
-  BlockIndex keep_part(BlockIndex claimed, const Request& request, LabelIndex rest, std::uint64_t epoch)
-      SPW_REQUIRES(mutex_);
+  BlockIndex keep_part(BlockIndex claimed,
+                       const Request& request,
+                       LabelIndex rest,
+                       std::uint64_t epoch) SPW_REQUIRES(mutex_);
   Status out_of_memory(const Request& request, std::uint32_t asked);
 
   // pool_growth.cpp: memory from the driver and back.
@@ -240,8 +246,10 @@ class DevicePool {
   Capture* find_capture(std::uint64_t id) SPW_REQUIRES(mutex_);
   Capture* find_group(GroupIndex group) SPW_REQUIRES(mutex_);
   Capture* open_capture(std::uint64_t id) SPW_REQUIRES(mutex_);
-  LabelIndex label_for_freed(BlockIndex index, StreamIndex owner, std::uint64_t capture_id, bool used)
-      SPW_REQUIRES(mutex_);
+  LabelIndex label_for_freed(BlockIndex index,
+                             StreamIndex owner,
+                             std::uint64_t capture_id,
+                             bool used) SPW_REQUIRES(mutex_);
   void return_carved(GroupIndex group, StreamRef stream);
 
   // pool_layout.cpp

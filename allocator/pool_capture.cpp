@@ -47,10 +47,9 @@ Result<BlockIndex> DevicePool::carve(Request& request) {
     const Section section(*this);
     if (!space_.reserve(2))
       return Status(Code::kOutOfMemory, "device pool: the host has no memory for its tables");
-    const Space::Run run =
-        space_.find_run(kArena, request.quanta, [&](const Block& block) {
-          return streams_.may_use(kNoStream, point_of(block));
-        });
+    const Space::Run run = space_.find_run(kArena, request.quanta, [&](const Block& block) {
+      return streams_.may_use(kNoStream, point_of(block));
+    });
     if (run.first != kNoBlock) {
       const LabelIndex label = space_.neutral_of(kArena);
       taken = keep_part(space_.join(run, BlockState::kClaimed), request, label, 0);
@@ -209,10 +208,11 @@ Status DevicePool::free_with_care(cu::DevicePtr pointer,
     SPW_ASSIGN_OR_RETURN(index, live_block(pointer));
     Block& block = space_.at(index);
     if (pointer_at(block.begin.get()) != pointer)
-      return {Code::kInvalidArgument,
-              fmt::format("device pool: {:#x} lies inside the block at {:#x}; give back its beginning",
-                          pointer,
-                          pointer_at(block.begin.get()))};
+      return {
+          Code::kInvalidArgument,
+          fmt::format("device pool: {:#x} lies inside the block at {:#x}; give back its beginning",
+                      pointer,
+                      pointer_at(block.begin.get()))};
     owner = streams_.intern(stream, capture_id);
     if (owner == kNoStream) return {Code::kOutOfMemory, "device pool: too many streams"};
     for (std::uint32_t use = block.link_next; use != 0; use = uses_[use].next) {
@@ -249,8 +249,8 @@ Status DevicePool::free_with_care(cu::DevicePtr pointer,
     const std::uint64_t epoch = ++state.epoch;
     const Capture* capture = group >= kFirstCapture ? find_group(group) : nullptr;
     released = capture != nullptr && capture->released;
-    const LabelIndex label = released ? space_.neutral_of(group)
-                                      : label_for_freed(index, owner, capture_id, used);
+    const LabelIndex label =
+        released ? space_.neutral_of(group) : label_for_freed(index, owner, capture_id, used);
     const std::uint64_t bytes = bytes_of(space_.at(index).quanta.get());
     space_.give(index, label, epoch);
     if (!of_capture && wants_mark(state, bytes)) to_mark = {owner, epoch};

@@ -94,16 +94,16 @@ void DevicePool::find_donors(const Request& request, bool press, Growth& growth)
            std::uint64_t{at} * granule_quanta_ < end;) {
         const PlacedHandle handle = handles_.begins_at(at);
         if (handle.granules != 0 && (std::uint64_t{at} + handle.granules) * granule_quanta_ <= end)
-          candidates.push_back(
-              {{i, at, point, false}, handle.granules, block.quanta.get(), over});
+          candidates.push_back({{i, at, point, false}, handle.granules, block.quanta.get(), over});
         at += std::max<Granule>(handle.granules, 1);
       }
     }
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    if (a.over != b.over) return a.over;
-    return a.block_quanta < b.block_quanta;
-  });
+  std::stable_sort(
+      candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+        if (a.over != b.over) return a.over;
+        return a.block_quanta < b.block_quanta;
+      });
   Granule missing = growth.target_granules;
   const Candidate* larger = nullptr;
   for (const Candidate& candidate : candidates) {
@@ -132,14 +132,13 @@ bool DevicePool::plan_growth(const Request& request, bool press, Growth& growth)
   const std::uint64_t after = stats_.reserved_bytes + fresh;
   const std::uint64_t live = stats_.allocated_bytes + request.bytes;
   const bool over_budget = after > budget_bytes_;
-  const bool slack = options_.defragment_slack < 1 && after > live &&
-                     static_cast<double>(after - live) >
-                         options_.defragment_slack * static_cast<double>(after);
+  const bool slack =
+      options_.defragment_slack < 1 && after > live &&
+      static_cast<double>(after - live) > options_.defragment_slack * static_cast<double>(after);
   if (over_budget && !press) return false;
   if (press || slack) find_donors(request, press, growth);
   Granule missing = growth.target_granules;
-  for (const Growth::Donor& donor : growth.donors)
-    missing -= handles_.begins_at(donor.at).granules;
+  for (const Growth::Donor& donor : growth.donors) missing -= handles_.begins_at(donor.at).granules;
   while (missing != 0) {
     PlacedHandle handle = handles_.take_spare(missing);
     if (handle.granules == 0 && press) handle = handles_.take_smallest_spare();
@@ -158,9 +157,10 @@ bool DevicePool::plan_growth(const Request& request, bool press, Growth& growth)
     return false;
   }
   growth.created_granules = missing;
-  const std::uint64_t handle_bytes = std::clamp(
-      std::bit_floor(std::max<std::uint64_t>(request.bytes / 16, 1)), granule_bytes_,
-      std::max(options_.handle_bytes_max, granule_bytes_));
+  const std::uint64_t handle_bytes =
+      std::clamp(std::bit_floor(std::max<std::uint64_t>(request.bytes / 16, 1)),
+                 granule_bytes_,
+                 std::max(options_.handle_bytes_max, granule_bytes_));
   growth.handle_granules = static_cast<Granule>(handle_bytes / granule_bytes_);
 
   for (Growth::Donor& donor : growth.donors) {
@@ -169,8 +169,8 @@ bool DevicePool::plan_growth(const Request& request, bool press, Growth& growth)
         begin, quanta_of(handles_.begins_at(donor.at).granules), BlockState::kClaimed);
   }
   if (growth.head != kNoBlock)
-    growth.head = space_.take(growth.head, space_.at(growth.head).quanta.get(), Space::End::kLow,
-                              BlockState::kClaimed);
+    growth.head = space_.take(
+        growth.head, space_.at(growth.head).quanta.get(), Space::End::kLow, BlockState::kClaimed);
   growth.target = space_.cut(unmapped, 0, quanta_of(granules));
   space_.set_state(growth.target, BlockState::kClaimed);
   tail_ = std::max(tail_, quanta_of(growth.target_at + granules));
@@ -324,7 +324,8 @@ DevicePool::CommChunk* DevicePool::claim_chunk(std::uint64_t bytes) {
 // A chunk of plain memory with the request at its beginning.
 Result<BlockIndex> DevicePool::grow_chunk(const Request& request, bool press) {
   const std::uint64_t exact = bytes_of(request.quanta);
-  const std::uint64_t rounded = (exact - 1) / kChunkRoundBytes * kChunkRoundBytes + kChunkRoundBytes;
+  const std::uint64_t rounded =
+      (exact - 1) / kChunkRoundBytes * kChunkRoundBytes + kChunkRoundBytes;
   const std::uint64_t usual = bytes_of(quanta_for(options_.comm_chunk_bytes));
   for (const std::uint64_t bytes : {std::max(rounded, usual), press ? exact : rounded}) {
     CommChunk* slot = nullptr;

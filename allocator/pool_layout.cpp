@@ -16,10 +16,14 @@ Status DevicePool::load_layout(std::vector<LayoutItem> items,
     const bool inside = item.bytes != 0 && item.offset_bytes % kQuantumBytes == 0 &&
                         item.offset_bytes < height && item.bytes <= height - item.offset_bytes;
     if (!inside)
-      return {Code::kInvalidArgument,
-              fmt::format("device pool: an item of {} bytes at {} does not fit a layout of {} bytes, "
-                          "or is not at a multiple of {}",
-                          item.bytes, item.offset_bytes, height_bytes, kQuantumBytes)};
+      return {
+          Code::kInvalidArgument,
+          fmt::format("device pool: an item of {} bytes at {} does not fit a layout of {} bytes, "
+                      "or is not at a multiple of {}",
+                      item.bytes,
+                      item.offset_bytes,
+                      height_bytes,
+                      kQuantumBytes)};
   }
   unload_layout();
   if (height_bytes == 0) return {};

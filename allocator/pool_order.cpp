@@ -247,8 +247,7 @@ Status DevicePool::record_use(cu::DevicePtr pointer, StreamRef stream) {
   const Section section(*this);
   SPW_ASSIGN_OR_RETURN(const BlockIndex index, live_block(pointer));
   const StreamIndex user = streams_.intern(stream, capture_id);
-  if (user == kNoStream)
-    return {Code::kOutOfMemory, "device pool: too many streams"};
+  if (user == kNoStream) return {Code::kOutOfMemory, "device pool: too many streams"};
   Block& block = space_.at(index);
   for (std::uint32_t use = block.link_next; use != 0; use = uses_[use].next)
     if (uses_[use].stream == user) return {};

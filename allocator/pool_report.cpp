@@ -83,7 +83,8 @@ PoolStats DevicePool::stats_locked() const {
     if (block.is(BlockState::kFree)) largest = std::max(largest, block.quanta.get());
   });
   stats.largest_free_bytes = bytes_of(largest);
-  stats.metadata_bytes = space_.metadata_bytes() + tags_.metadata_bytes() + uses_.size() * sizeof(Use);
+  stats.metadata_bytes =
+      space_.metadata_bytes() + tags_.metadata_bytes() + uses_.size() * sizeof(Use);
   stats.address_table_bytes =
       space_.starts().bitmap_bytes() +
       std::uint64_t{handles_.end()} * (sizeof(cu::AllocationHandle) + sizeof(Granule));
@@ -148,8 +149,11 @@ std::string DevicePool::check_invariants() const {
   const std::uint64_t spare = handles_.spare_granules() * granule_bytes_;
   if (mapped + spare + stats_.comm_bytes + creating_bytes_ != stats_.reserved_bytes &&
       creating_bytes_ == 0)
-    return fmt::format("mapped {} + spare {} + comm {} is not reserved {}", mapped, spare,
-                       stats_.comm_bytes, stats_.reserved_bytes);
+    return fmt::format("mapped {} + spare {} + comm {} is not reserved {}",
+                       mapped,
+                       spare,
+                       stats_.comm_bytes,
+                       stats_.reserved_bytes);
   if (stats_.reserved_bytes > budget_bytes_) return "more is reserved than the budget allows";
   std::uint64_t live = 0, requested = 0, held = 0;
   std::vector<std::uint64_t> by_tag(tags_.count(), 0);
@@ -197,14 +201,20 @@ Status DevicePool::memory_table(const std::string& headline) const {
   text += fmt::format(
       "\n  budget {}, reserved {}, live {} in {} blocks, free {} (largest hole {}), waiting for "
       "other streams {}",
-      format_bytes(s.budget_bytes), format_bytes(s.reserved_bytes), format_bytes(s.requested_bytes),
-      s.live_count, format_bytes(s.free_bytes), format_bytes(s.largest_free_bytes),
+      format_bytes(s.budget_bytes),
+      format_bytes(s.reserved_bytes),
+      format_bytes(s.requested_bytes),
+      s.live_count,
+      format_bytes(s.free_bytes),
+      format_bytes(s.largest_free_bytes),
       format_bytes(s.deferred_bytes));
   text += fmt::format("\n  {:>10}  {:>7}  holder", "bytes", "blocks");
   for (std::size_t i = 0; i < holders.size() && i < kHoldersShown; ++i) {
     const TagEntry& entry = now.tags[holders[i].first];
-    text += fmt::format("\n  {:>10}  {:>7}  {}", format_bytes(holders[i].second.bytes),
-                        holders[i].second.count, holder_name(entry.tag, entry.name));
+    text += fmt::format("\n  {:>10}  {:>7}  {}",
+                        format_bytes(holders[i].second.bytes),
+                        holders[i].second.count,
+                        holder_name(entry.tag, entry.name));
   }
   if (holders.size() > kHoldersShown)
     text += fmt::format("\n  and {} more", holders.size() - kHoldersShown);
@@ -220,9 +230,12 @@ Status DevicePool::out_of_memory(const Request& request, std::uint32_t asked) {
   if (options_.on_pressure != nullptr)
     tried += asked == 0 ? "; the pressure callback was not asked (called from inside it)"
                         : fmt::format(", the pressure callback ({} times)", asked);
-  return memory_table(fmt::format("device pool: out of memory: {} ({} bytes) for stream {}; tried: {}",
-                                  format_bytes(request.bytes), request.bytes, request.stream.id(),
-                                  tried));
+  return memory_table(
+      fmt::format("device pool: out of memory: {} ({} bytes) for stream {}; tried: {}",
+                  format_bytes(request.bytes),
+                  request.bytes,
+                  request.stream.id(),
+                  tried));
 }
 
 }  // namespace spillway

@@ -65,11 +65,10 @@ Result<BlockIndex> DevicePool::take_run(const Request& request, bool may_wait, L
   {
     const Section section(*this);
     if (!space_.reserve(2)) return kNoBlock;
-    const Space::Run run =
-        space_.find_run(request.group, request.quanta, [&](const Block& block) {
-          return block.label.get() != except &&
-                 (may_wait || streams_.may_use(request.index, point_of(block)));
-        });
+    const Space::Run run = space_.find_run(request.group, request.quanta, [&](const Block& block) {
+      return block.label.get() != except &&
+             (may_wait || streams_.may_use(request.index, point_of(block)));
+    });
     if (run.first == kNoBlock) return kNoBlock;
     bool neutral = true;
     for (BlockIndex i = run.first;; i = space_.at(i).next.get()) {
@@ -80,9 +79,8 @@ Result<BlockIndex> DevicePool::take_run(const Request& request, bool may_wait, L
     }
     claimed = space_.join(run, BlockState::kClaimed);
     if (points.empty()) {
-      const LabelIndex label = neutral
-                                   ? space_.neutral_of(request.group)
-                                   : streams_.label_of(space_, request.index, request.group);
+      const LabelIndex label = neutral ? space_.neutral_of(request.group)
+                                       : streams_.label_of(space_, request.index, request.group);
       const std::uint64_t epoch = neutral ? 0 : ++streams_.at(request.index).epoch;
       return keep_part(claimed, request, label, epoch);
     }

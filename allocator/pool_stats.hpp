@@ -34,19 +34,19 @@ struct PoolStats {
   std::uint64_t live_count = 0;
   std::uint64_t allocation_count = 0;
   std::uint64_t free_count = 0;
-  std::uint64_t stream_wait_count = 0;   // a stream was made to wait for another's last use
-  std::uint64_t host_wait_count = 0;     // the host waited: stall "remap"
+  std::uint64_t stream_wait_count = 0;  // a stream was made to wait for another's last use
+  std::uint64_t host_wait_count = 0;    // the host waited: stall "remap"
   std::uint64_t host_wait_ns = 0;
-  std::uint64_t grow_count = 0;          // times that memory was taken from the driver
+  std::uint64_t grow_count = 0;  // times that memory was taken from the driver
   std::uint64_t handle_create_count = 0;
-  std::uint64_t remap_count = 0;         // handles that moved to another place
-  std::uint64_t trim_count = 0;          // handles and chunks given back to the driver
-  std::uint64_t pressure_count = 0;      // calls of the pressure callback
+  std::uint64_t remap_count = 0;     // handles that moved to another place
+  std::uint64_t trim_count = 0;      // handles and chunks given back to the driver
+  std::uint64_t pressure_count = 0;  // calls of the pressure callback
   std::uint64_t out_of_memory_count = 0;
-  std::uint64_t planned_count = 0;       // served at the place that a layout gave
-  std::uint64_t deviated_count = 0;      // not served so although a layout was loaded
+  std::uint64_t planned_count = 0;   // served at the place that a layout gave
+  std::uint64_t deviated_count = 0;  // not served so although a layout was loaded
 
-  std::uint64_t metadata_bytes = 0;  // host memory that grows with the number of blocks
+  std::uint64_t metadata_bytes = 0;       // host memory that grows with the number of blocks
   std::uint64_t address_table_bytes = 0;  // host memory that grows with the address range
 };
 

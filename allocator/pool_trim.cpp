@@ -53,15 +53,16 @@ void DevicePool::claim_trimmed(std::uint64_t keep_bytes, Trimmed& trimmed) {
     const PlacedHandle handle = handles_.begins_at(at);
     if (handle.granules == 0 || !space_.reserve(2)) continue;
     std::vector<StreamPoint> points;
-    if (!space_.is_free_range(quanta_of(at),
-                              quanta_of(handle.granules),
-                              kArena,
-                              [&](const Block& block) { points.push_back(point_of(block)); }))
+    if (!space_.is_free_range(
+            quanta_of(at), quanta_of(handle.granules), kArena, [&](const Block& block) {
+              points.push_back(point_of(block));
+            }))
       continue;
     trimmed.points.insert(trimmed.points.end(), points.begin(), points.end());
     left -= handle.granules * granule_bytes_;
     trimmed.placed.push_back(
-        {space_.claim_range(quanta_of(at), quanta_of(handle.granules), BlockState::kClaimed), at,
+        {space_.claim_range(quanta_of(at), quanta_of(handle.granules), BlockState::kClaimed),
+         at,
          handle});
   }
 }
@@ -80,10 +81,11 @@ Result<std::uint64_t> DevicePool::trim_to(std::uint64_t keep_bytes) {
     given_back += bytes;
   };
   for (const PlacedHandle& handle : trimmed.spare) {
-    if (status.ok()) status = [&]() -> Status {
-      SPW_CU_TRY(driver_.cuMemRelease(handle.handle));
-      return {};
-    }();
+    if (status.ok())
+      status = [&]() -> Status {
+        SPW_CU_TRY(driver_.cuMemRelease(handle.handle));
+        return {};
+      }();
     const Section section(*this);
     if (status.ok())
       gone(handle.granules * granule_bytes_);
@@ -94,10 +96,11 @@ Result<std::uint64_t> DevicePool::trim_to(std::uint64_t keep_bytes) {
     const cu::DevicePtr pointer = chunk.slot->pointer.get();
     const std::uint64_t bytes = bytes_of(chunk.slot->quanta.get());
     if (status.ok() && observer_ != nullptr) observer_->arena_end(pointer, bytes);
-    if (status.ok()) status = [&]() -> Status {
-      SPW_CU_TRY(driver_.cuMemFree(pointer));
-      return {};
-    }();
+    if (status.ok())
+      status = [&]() -> Status {
+        SPW_CU_TRY(driver_.cuMemFree(pointer));
+        return {};
+      }();
     const Section section(*this);
     const LabelIndex neutral = space_.neutral_of(home_group(chunk.block));
     if (!status.ok()) {
@@ -115,13 +118,14 @@ Result<std::uint64_t> DevicePool::trim_to(std::uint64_t keep_bytes) {
   }
   for (const Trimmed::Placed& placed : trimmed.placed) {
     bool unmapped = false;
-    if (status.ok()) status = [&]() -> Status {
-      SPW_CU_TRY(driver_.cuMemUnmap(base_ + placed.at * granule_bytes_,
-                                    placed.handle.granules * granule_bytes_));
-      unmapped = true;
-      SPW_CU_TRY(driver_.cuMemRelease(placed.handle.handle));
-      return {};
-    }();
+    if (status.ok())
+      status = [&]() -> Status {
+        SPW_CU_TRY(driver_.cuMemUnmap(base_ + placed.at * granule_bytes_,
+                                      placed.handle.granules * granule_bytes_));
+        unmapped = true;
+        SPW_CU_TRY(driver_.cuMemRelease(placed.handle.handle));
+        return {};
+      }();
     const Section section(*this);
     Block& block = space_.at(placed.block);
     if (!unmapped) {
@@ -168,9 +172,9 @@ Status DevicePool::set_budget(std::uint64_t budget_bytes) {
     if (held <= budget_bytes) return {};
   }
   if (!trimmed.ok()) return trimmed.status();
-  return memory_table(fmt::format(
-      "device pool: a budget of {} is not possible, {} stay in use", format_bytes(budget_bytes),
-      format_bytes(held)));
+  return memory_table(fmt::format("device pool: a budget of {} is not possible, {} stay in use",
+                                  format_bytes(budget_bytes),
+                                  format_bytes(held)));
 }
 
 std::uint64_t DevicePool::budget_bytes() const {

@@ -13,8 +13,8 @@ using Quanta = std::uint32_t;
 
 inline constexpr std::uint32_t kQuantumShift = 9;
 inline constexpr std::size_t kQuantumBytes = std::size_t{1} << kQuantumShift;
-inline constexpr std::uint64_t kArenaBytesMax =
-    std::uint64_t{std::numeric_limits<Quanta>::max()} << kQuantumShift;
+inline constexpr std::uint64_t kArenaBytesMax = std::uint64_t{std::numeric_limits<Quanta>::max()}
+                                                << kQuantumShift;
 
 /// Quanta that hold `bytes`, rounded up without wrapping; the largest Quanta when there is no such
 /// number, which no arena has.

@@ -39,8 +39,12 @@ void Space::set_state(BlockIndex index, BlockState state) {
   enter(index, state);
 }
 
-void Space::list(BlockIndex index) { labels_[blocks_.at(index).label.get()].index.insert(blocks_, index); }
-void Space::unlist(BlockIndex index) { labels_[blocks_.at(index).label.get()].index.erase(blocks_, index); }
+void Space::list(BlockIndex index) {
+  labels_[blocks_.at(index).label.get()].index.insert(blocks_, index);
+}
+void Space::unlist(BlockIndex index) {
+  labels_[blocks_.at(index).label.get()].index.erase(blocks_, index);
+}
 
 BlockIndex Space::add_region(Quanta begin, Quanta quanta, LabelIndex label) {
   const BlockIndex index = blocks_.add();
@@ -63,7 +67,8 @@ BlockIndex Space::add_region(Quanta begin, Quanta quanta, LabelIndex label) {
 
 void Space::remove_region(BlockIndex index) {
   const Block& block = blocks_.at(index);
-  SPW_CHECK(block.prev == kNoBlock && block.next.get() == kNoBlock && block.is(BlockState::kUnmapped));
+  SPW_CHECK(block.prev == kNoBlock && block.next.get() == kNoBlock &&
+            block.is(BlockState::kUnmapped));
   starts_.erase(blocks_, index);
   leave(index);
   std::erase(regions_, index);
@@ -183,7 +188,8 @@ BlockIndex Space::join_equal(BlockIndex index) {
     return a.state.get() == b.state.get() && group_of(a.label.get()) == group_of(b.label.get());
   };
   Block& block = blocks_.at(index);
-  if (block.next.get() != kNoBlock && joins(block, blocks_.at(block.next.get()))) absorb_next(index);
+  if (block.next.get() != kNoBlock && joins(block, blocks_.at(block.next.get())))
+    absorb_next(index);
   if (block.prev != kNoBlock && joins(blocks_.at(block.prev), block)) {
     index = block.prev;
     absorb_next(index);
@@ -199,7 +205,8 @@ Space::Run Space::find_run(GroupIndex group,
     Run run;
     for (BlockIndex i = region; i != kNoBlock;) {
       const Block& block = blocks_.at(i);
-      const bool fits = block.is(BlockState::kFree) && group_of(block.label.get()) == group && usable(block);
+      const bool fits =
+          block.is(BlockState::kFree) && group_of(block.label.get()) == group && usable(block);
       if (fits) {
         if (run.first == kNoBlock) run.first = i;
         run.last = i;
@@ -207,7 +214,8 @@ Space::Run Space::find_run(GroupIndex group,
       }
       i = block.next.get();
       if (!fits || i == kNoBlock) {
-        if (run.quanta >= quanta && (best.first == kNoBlock || run.quanta < best.quanta)) best = run;
+        if (run.quanta >= quanta && (best.first == kNoBlock || run.quanta < best.quanta))
+          best = run;
         run = {};
       }
     }
@@ -270,8 +278,9 @@ std::size_t Space::metadata_bytes() const {
 std::string Space::check_invariants() const {
   const auto broken = [&](BlockIndex i, const char* what) {
     const Block& block = blocks_.at(i);
-    return "block " + std::to_string(i) + " at quantum " + std::to_string(block.begin.get()) + ", " +
-           std::to_string(block.quanta.get()) + " long, " + name_of(block.state.get()) + ": " + what;
+    return "block " + std::to_string(i) + " at quantum " + std::to_string(block.begin.get()) +
+           ", " + std::to_string(block.quanta.get()) + " long, " + name_of(block.state.get()) +
+           ": " + what;
   };
   std::uint64_t quanta[6] = {};
   std::uint32_t counts[6] = {};
@@ -280,7 +289,8 @@ std::string Space::check_invariants() const {
   std::uint64_t end = 0;
   for (const BlockIndex region : regions_) {
     if (blocks_.at(region).prev != kNoBlock) return broken(region, "a region starts in the middle");
-    if (blocks_.at(region).begin.get() < end) return broken(region, "regions overlap or are unsorted");
+    if (blocks_.at(region).begin.get() < end)
+      return broken(region, "regions overlap or are unsorted");
     BlockIndex prev_index = kNoBlock;
     for (BlockIndex i = region; i != kNoBlock; i = blocks_.at(i).next.get()) {
       const Block& block = blocks_.at(i);
@@ -295,7 +305,8 @@ std::string Space::check_invariants() const {
             prev.label.get() == block.label.get())
           return broken(i, "free neighbours of one label are apart");
       }
-      for (const Quanta place : {block.begin.get(), block.begin.get() + block.quanta.get() / 2,
+      for (const Quanta place : {block.begin.get(),
+                                 block.begin.get() + block.quanta.get() / 2,
                                  block.begin.get() + block.quanta.get() - 1})
         if (find(place) != i) return broken(i, "it is not found from a place it covers");
       const auto state = static_cast<std::size_t>(block.state.get());
@@ -329,7 +340,8 @@ std::string Space::check_invariants() const {
         ++walked;
       }
     }
-    if (walked != listed[label]) return "free index of label " + std::to_string(label) + " lost a block";
+    if (walked != listed[label])
+      return "free index of label " + std::to_string(label) + " lost a block";
   }
   return {};
 }

@@ -4,7 +4,8 @@
 // streams, mappings and a budget.
 //
 //   region   |live|free a|free b|live|        unmapped        |     a, b: labels
-//            by address: doubly linked; by place: StartIndex; free ones by size: FreeIndex of the label
+//            by address: doubly linked; by place: StartIndex; free ones by size: FreeIndex of the
+//            label
 //
 // Labels come in groups. The neutral label of a group holds what anybody in the group may take at
 // once; the others hold what was given back on one stream. A block that is given back becomes one
@@ -48,7 +49,9 @@ class Space {
   LabelIndex add_label(GroupIndex group);
   [[nodiscard]] GroupIndex group_of(LabelIndex label) const { return labels_[label].group; }
   [[nodiscard]] LabelIndex neutral_of(GroupIndex group) const { return neutral_[group]; }
-  [[nodiscard]] bool is_neutral(LabelIndex label) const { return neutral_of(group_of(label)) == label; }
+  [[nodiscard]] bool is_neutral(LabelIndex label) const {
+    return neutral_of(group_of(label)) == label;
+  }
   GroupIndex add_group();
   [[nodiscard]] const FreeIndex& index_of(LabelIndex label) const { return labels_[label].index; }
   [[nodiscard]] std::size_t label_count() const { return labels_.size(); }
@@ -151,7 +154,8 @@ class Space {
   template <typename Body>
   void for_each(Body body) const {
     for (const BlockIndex region : regions_)
-      for (BlockIndex i = region; i != kNoBlock; i = blocks_.at(i).next.get()) body(i, blocks_.at(i));
+      for (BlockIndex i = region; i != kNoBlock; i = blocks_.at(i).next.get())
+        body(i, blocks_.at(i));
   }
 
   [[nodiscard]] std::size_t metadata_bytes() const;

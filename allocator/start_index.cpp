@@ -14,7 +14,9 @@ constexpr std::uint32_t kNoChunk = 0xffffffffu;
 constexpr std::uint64_t slot_value(std::uint32_t chunk, BlockIndex index) {
   return std::uint64_t{chunk} << 32 | index;
 }
-constexpr std::uint32_t chunk_in(std::uint64_t slot) { return static_cast<std::uint32_t>(slot >> 32); }
+constexpr std::uint32_t chunk_in(std::uint64_t slot) {
+  return static_cast<std::uint32_t>(slot >> 32);
+}
 constexpr BlockIndex block_in(std::uint64_t slot) { return static_cast<BlockIndex>(slot); }
 
 }  // namespace
@@ -36,7 +38,8 @@ bool StartIndex::create(Quanta end) {
 }
 
 bool StartIndex::grow(std::uint32_t count) {
-  const std::uint64_t wanted = std::max<std::uint64_t>(kMinCapacity, std::bit_ceil((std::uint64_t{used_} + count) * 2));
+  const std::uint64_t wanted =
+      std::max<std::uint64_t>(kMinCapacity, std::bit_ceil((std::uint64_t{used_} + count) * 2));
   if (wanted > (1u << 30)) return false;
   std::unique_ptr<Table> made(new (std::nothrow) Table);
   if (made == nullptr) return false;
@@ -119,8 +122,8 @@ std::uint32_t StartIndex::at_or_before(std::uint32_t chunk) const {
     // Bits at or before `bit` in its word; above level 0 strictly before, as the word itself had
     // none.
     const std::uint32_t in_word = bit % 64;
-    std::uint64_t mask = level == 0 ? ~std::uint64_t{0} >> (63 - in_word)
-                                    : (std::uint64_t{1} << in_word) - 1;
+    std::uint64_t mask =
+        level == 0 ? ~std::uint64_t{0} >> (63 - in_word) : (std::uint64_t{1} << in_word) - 1;
     std::uint64_t word = words_[level][bit / 64].get() & mask;
     if (word == 0) {
       bit /= 64;

@@ -32,9 +32,7 @@ class StartIndex {
   bool create(Quanta end);
 
   /// Makes sure that `count` calls of insert() succeed. False: out of host memory.
-  bool reserve(std::uint32_t count) {
-    return (used_ + count) * 2 <= capacity_ || grow(count);
-  }
+  bool reserve(std::uint32_t count) { return (used_ + count) * 2 <= capacity_ || grow(count); }
   /// The block is linked to its neighbours already. REQUIRES: reserved.
   void insert(const BlockTable& blocks, BlockIndex index);
   /// The block is still linked.
@@ -80,9 +78,11 @@ class StartIndex {
   std::uint32_t used_ = 0;
   std::size_t bitmap_words_ = 0;
   std::uint32_t levels_ = 0;
-  std::array<Words, kLevels> words_{
-      Words(nullptr, nullptr), Words(nullptr, nullptr), Words(nullptr, nullptr),
-      Words(nullptr, nullptr), Words(nullptr, nullptr)};
+  std::array<Words, kLevels> words_{Words(nullptr, nullptr),
+                                    Words(nullptr, nullptr),
+                                    Words(nullptr, nullptr),
+                                    Words(nullptr, nullptr),
+                                    Words(nullptr, nullptr)};
 };
 
 }  // namespace spillway

@@ -39,8 +39,8 @@ class Builder {
       std::string tag(name_of(block.tag.kind));
       if (block.tag.layer != kNoLayer) tag += ", layer " + std::to_string(block.tag.layer);
       if (block.tag.phase != Phase::kUnknown) tag += ", " + std::string(name_of(block.tag.phase));
-      const auto [place, fresh] = known.try_emplace(
-          {block.name, tag}, static_cast<std::uint32_t>(out_.stacks.size()));
+      const auto [place, fresh] =
+          known.try_emplace({block.name, tag}, static_cast<std::uint32_t>(out_.stacks.size()));
       if (fresh) {
         std::vector<SnapshotFrameText> frames;
         if (!block.name.empty()) frames.push_back({"trace", 0, block.name});
@@ -55,7 +55,8 @@ class Builder {
     std::vector<std::pair<std::uint64_t, std::uint32_t>> live;  // address, block
     for (std::uint32_t i = 0; i < run_.placements.size(); ++i) {
       const Placement& placement = run_.placements[i];
-      if (placement.placed && placement.died > events_done()) live.emplace_back(placement.address, i);
+      if (placement.placed && placement.died > events_done())
+        live.emplace_back(placement.address, i);
     }
     std::sort(live.begin(), live.end());
     auto next = live.begin();
@@ -80,7 +81,8 @@ class Builder {
   }
 
   [[nodiscard]] std::uint32_t events_done() const {
-    return static_cast<std::uint32_t>(run_.alloc_count + run_.free_count - trace_.preexisting_count);
+    return static_cast<std::uint32_t>(run_.alloc_count + run_.free_count -
+                                      trace_.preexisting_count);
   }
 
   void add_events() {

@@ -42,8 +42,7 @@ TEST_SUITE("property") {
           REQUIRE(back.events[i].is_alloc == trace.events[i].is_alloc);
           const ReplayBlock& block = back.blocks[back.events[i].block];
           REQUIRE(block.bytes == trace.blocks[trace.events[i].block].bytes);
-          REQUIRE(block.recorded_address ==
-                  run.value().placements[trace.events[i].block].address);
+          REQUIRE(block.recorded_address == run.value().placements[trace.events[i].block].address);
         }
         CHECK(back.recorded_reserved_bytes == run.value().reserved_peak_bytes);
         CHECK(back.live_peak_bytes == trace.live_peak_bytes);
