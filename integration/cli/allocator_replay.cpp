@@ -7,6 +7,7 @@
 #include "integration/replay/allocators.hpp"
 #include "integration/replay/run_snapshot.hpp"
 #include "integration/report/allocator_report.hpp"
+#include "integration/report/arena_page.hpp"
 #include "integration/report/json.hpp"
 #include "integration/trace/atomic_file.hpp"
 
@@ -21,12 +22,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::uint32_t kSamples = 1200;  // about one per pixel of a wide page
+
 Result<AllocatorRun> run_one(std::string_view name,
                              const AllocationTrace& trace,
                              std::uint64_t budget_bytes,
                              bool pictures) {
   AllocatorRunOptions run_options;
   run_options.pictures = pictures;
+  run_options.sample_count = pictures ? kSamples : 0;
   run_options.budget_bytes = budget_bytes;
   SPW_ASSIGN_OR_RETURN(const auto allocator, make_allocator(name, trace, budget_bytes));
   return run_allocator(trace, *allocator, run_options);
@@ -77,7 +81,7 @@ Status replay_allocator(const AllocatorReplayOptions& options,
   progress.show("reading the allocations");
   SPW_ASSIGN_OR_RETURN(const AllocationTrace trace,
                        read_allocation_trace(study_options.trace, study_options.device));
-  const bool pictures = !options.snapshot.empty();
+  const bool pictures = !options.snapshot.empty() || !options.html.empty();
   std::vector<AllocatorRun> runs;
   for (const std::string_view name : names) {
     progress.show("replaying: " + std::string(name));
@@ -86,6 +90,11 @@ Status replay_allocator(const AllocatorReplayOptions& options,
   }
   if (!options.snapshot.empty())
     SPW_RETURN_IF_ERROR(write_snapshot_file(options.snapshot, trace, runs.front()));
+  if (!options.html.empty()) {
+    SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.html));
+    SPW_RETURN_IF_ERROR(write_file(
+        path, render_arena_page(study_options.trace, session.command_line, trace, runs)));
+  }
   progress.clear();
   if (!options.json) {
     fmt::print("{}", render_allocators(study_options.trace, trace, runs));

@@ -12,6 +12,7 @@ namespace spillway::cli {
 struct AllocatorReplayOptions {
   std::string allocator;  // a name, or "all"
   std::string snapshot;   // output name of a memory snapshot; "" for none
+  std::string html;       // output name of the page; "" for none
   bool json = false;
 };
 

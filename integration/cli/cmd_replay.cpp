@@ -52,12 +52,12 @@ Status write_report(const Study& study,
 }
 
 Status replay_calls(const ReplayOptions& options, Session& session) {
-  if (!options.plan_file.empty() || !options.perfetto.empty() || !options.html.empty())
-    return {
-        Code::kInvalidArgument,
-        "--allocator replays the recorded calls: --plan, --html and --perfetto do not go with it"};
+  if (!options.plan_file.empty() || !options.perfetto.empty())
+    return {Code::kInvalidArgument,
+            "--allocator replays the recorded calls: --plan and --perfetto do not go with it"};
   AllocatorReplayOptions allocator_options;
   allocator_options.allocator = options.allocator;
+  allocator_options.html = options.html;
   allocator_options.snapshot = options.snapshot;
   allocator_options.json = options.json;
   return replay_allocator(allocator_options, options.study, session);

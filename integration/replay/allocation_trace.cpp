@@ -116,6 +116,41 @@ struct AllocationTraceSink::State {
       trace.recorded_expandable_segments = text(record.arg) == "true";
   }
 
+  /// What lives from forward into backward is an activation, what backward leaves behind a
+  /// gradient, what the optimizer leaves behind its state; what dies where it was born is a
+  /// workspace.
+  void conclude_kinds() {
+    std::vector<Phase> freed_in(trace.blocks.size(), Phase::kUnknown);
+    Phase now = Phase::kUnknown;
+    for (const ReplayEvent& event : trace.events) {
+      const Phase phase = trace.blocks[event.block].tag.phase;
+      if (event.is_alloc && phase != Phase::kUnknown) now = phase;
+      if (!event.is_alloc) freed_in[event.block] = now;
+    }
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < trace.blocks.size(); ++i) {
+      ReplayBlock& block = trace.blocks[i];
+      block.shown_kind = block.tag.kind;
+      const Phase born = block.tag.phase;
+      if (block.shown_kind != BufferKind::kUnknown || born == Phase::kUnknown) continue;
+      ++count;
+      const Phase died = freed_in[i];
+      if (died == born) {
+        block.shown_kind = BufferKind::kWorkspace;
+      } else if (born == Phase::kForward && died == Phase::kBackward) {
+        block.shown_kind = BufferKind::kActivation;
+      } else if (born == Phase::kBackward) {
+        block.shown_kind = BufferKind::kGradient;
+      } else {
+        block.shown_kind = born == Phase::kOptimizer ? BufferKind::kOptimizer : BufferKind::kOther;
+      }
+    }
+    if (count != 0)
+      trace.inferred.push_back("kinds of " + std::to_string(count) +
+                               " blocks in the pictures: from the phases in which they are "
+                               "allocated and freed");
+  }
+
   /// Blocks that were there come first, in address order; every index follows.
   void order_preexisting() {
     std::vector<std::uint32_t> order(trace.blocks.size());
@@ -196,6 +231,7 @@ int AllocationTraceSink::busiest_of_several() const {
 AllocationTrace AllocationTraceSink::take() {
   State& state = *state_;
   state.order_preexisting();
+  state.conclude_kinds();
   const auto note = [&state](std::uint64_t count, const char* text) {
     if (count != 0) state.trace.notes.push_back(std::to_string(count) + text);
   };
@@ -222,7 +258,7 @@ Result<AllocationTrace> read_allocation_trace(const std::string& path, int devic
                   path + ": --allocator needs a trace of allocations and frees; this " +
                       info.format + " has none");
   trace.format = info.format;
-  trace.inferred = std::move(info.inferred);
+  trace.inferred.insert(trace.inferred.begin(), info.inferred.begin(), info.inferred.end());
   trace.notes.insert(trace.notes.begin(), info.notes.begin(), info.notes.end());
   return trace;
 }

@@ -19,7 +19,10 @@ struct ReplayBlock {
   std::uint64_t bytes = 0;             // as asked for; > 0
   std::uint64_t recorded_address = 0;  // 0: the trace names none
   std::uint32_t stream = 0;            // index into AllocationTrace::streams
-  Tag tag;
+  Tag tag;                             // as the trace gives it at the allocation
+  /// For pictures: the tag's kind or, where the trace gives none, one concluded from the phases in
+  /// which the block is allocated and freed. An allocator must not see it.
+  BufferKind shown_kind = BufferKind::kUnknown;
   std::string name;  // "" where the trace gives none
 };
 

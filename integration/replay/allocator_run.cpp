@@ -72,7 +72,7 @@ class Run {
     for (std::uint32_t block = 0; block < trace_.preexisting_count; ++block)
       SPW_RETURN_IF_ERROR(born(block));
     if (options_.pictures) {
-      ranges_ = allocator_.reserved_ranges();
+      run_.first_ranges = ranges_ = allocator_.reserved_ranges();
       ranges_version_ = allocator_.ranges_version();
     }
     sample();
@@ -179,7 +179,6 @@ class Run {
   void sample() {
     if (options_.sample_count == 0) return;
     run_.samples.push_back(state(done_));
-    if (options_.pictures) run_.samples.back().ranges = allocator_.reserved_ranges();
   }
 
   /// Even distances may miss both peaks.

@@ -22,7 +22,6 @@ struct FragmentationSample {
   std::uint64_t live_bytes = 0;
   std::uint64_t reserved_bytes = 0;
   std::uint64_t largest_hole_bytes = 0;
-  std::vector<ReservedRange> ranges;  // only where asked for
 };
 
 /// Where a block lay and when: from event `born` until event `died` (both count events done).
@@ -54,10 +53,10 @@ struct AllocatorRun {
   std::optional<std::uint64_t> alloc_ns_median;
   std::uint64_t alloc_count = 0;  // those that were there before the first event included
   std::uint64_t free_count = 0;
-  std::vector<FragmentationSample> samples;  // at even distances, and (without ranges) both peaks
+  std::vector<FragmentationSample> samples;  // at even distances, and at both peaks
   std::vector<Placement> placements;         // per block of the trace; only where asked for
   std::vector<RangeChange> changes;          // from the first event on; only where asked for
-  std::vector<ReservedRange> final_ranges;   // only where asked for
+  std::vector<ReservedRange> first_ranges, final_ranges;  // before the first event, at the end
   bool grows_in_place = false;
 };
 

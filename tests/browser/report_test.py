@@ -218,7 +218,7 @@ class ReportTest(unittest.TestCase):
         self.assertTrue(all(labels), labels)
 
     def test_nothing_is_wider_than_a_phone(self):
-        for page in ["plan.html", "no_plan.html", "large.html"]:
+        for page in ["plan.html", "no_plan.html", "large.html", "arena.html"]:
             for width in [390, 320]:
                 with self.subTest(f"{page} at {width}"):
                     self.open(page, width=width, height=844)
@@ -248,6 +248,32 @@ class ReportTest(unittest.TestCase):
         self.assertIn("optimizer", BROWSER.evaluate("document.getElementById('bars').innerText"))
         self.assertGreater(self.ink("memory-chart"), 4)
         self.assertTrue(BROWSER.evaluate("document.getElementById('by-place').disabled"))
+
+    def test_the_arena_page_shows_each_allocator(self):
+        self.open("arena.html")
+        for name in ["fragmentation-chart", "map-chart"]:
+            self.assertGreater(self.ink(name), 4)
+        self.assertEqual(BROWSER.evaluate("document.querySelectorAll('#allocator-table tbody tr').length"), 3)
+        pytorch = BROWSER.evaluate("document.getElementById('map-chart').toDataURL()")
+        tip = self.hover("fragmentation-chart", 0.5, 0.5)
+        for words in ["held", "alive", "largest hole", "backward"]:
+            self.assertIn(words, tip)
+        self.assertRegex(self.hover("map-chart", 0.6, 0.8), "activation|gradient|workspace|free|not held|other")
+        self.click("#choose-run button:nth-child(2)")
+        self.assertIn("best-fit", BROWSER.evaluate("document.getElementById('map-lead').innerText"))
+        self.assertNotEqual(pytorch, BROWSER.evaluate("document.getElementById('map-chart').toDataURL()"))
+        self.assertTrue(BROWSER.evaluate("document.getElementById('out-of-memory').hidden"))
+        self.click("#choose-run button:nth-child(3)")
+        self.assertIn("out of memory", BROWSER.evaluate("document.getElementById('out-of-memory').innerText"))
+
+    def test_the_arena_page_zooms(self):
+        self.open("arena.html")
+        BROWSER.evaluate("document.getElementById('map-chart').focus()")
+        BROWSER.press("+", code="Equal", text="+")
+        BROWSER.settle()
+        self.assertFalse(BROWSER.evaluate("document.getElementById('reset-zoom').disabled"))
+        self.click("#reset-zoom")
+        self.assertTrue(BROWSER.evaluate("document.getElementById('reset-zoom').disabled"))
 
     def test_a_long_table_keeps_few_rows_in_the_page_and_scrolls_to_its_end(self):
         self.open("large.html")

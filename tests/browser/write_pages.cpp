@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the report pages that tests/browser/report_test.py opens: an ordinary run with hostile
-// names, one without a plan, a long one.
+// names, one without a plan, a long one, and allocators over random calls.
+#include "integration/replay/allocators.hpp"
+#include "integration/report/arena_page.hpp"
 #include "integration/report/html_report.hpp"
+#include "tests/integration/replay/calls.hpp"
 #include "tests/support/made_up_run.hpp"
 
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -15,6 +20,41 @@ bool write(const std::filesystem::path& path, const std::string& text) {
   std::ofstream out(path, std::ios::binary);
   out << text;
   return static_cast<bool>(out.flush());
+}
+
+/// Two allocators over random calls with phases, and one that runs out of memory.
+std::string arena_page(const std::string& hostile) {
+  using namespace spillway;
+  test::Calls calls;
+  Random random(11);
+  std::vector<std::uint64_t> live;
+  for (int i = 0; i < 3000; ++i) {
+    if (live.size() > 400 || (!live.empty() && random.below(3) == 0)) {
+      const std::size_t victim = random.below(live.size());
+      calls.free(live[victim]);
+      live[victim] = live.back();
+      live.pop_back();
+      continue;
+    }
+    live.push_back(calls.alloc(1 + random.below(std::uint64_t{8} << 20)));
+    Tag tag;
+    tag.phase = i < 1200 ? Phase::kForward : i < 2400 ? Phase::kBackward : Phase::kOptimizer;
+    calls.emitter().tag(live.back(), tag);
+    calls.emitter().name(live.back(), hostile);
+  }
+  const AllocationTrace trace = calls.take();
+  std::vector<AllocatorRun> runs;
+  for (const char* name : {"pytorch", "best-fit", "first-fit"}) {
+    AllocatorRunOptions options;
+    options.pictures = true;
+    options.sample_count = 500;
+    options.budget_bytes = runs.size() < 2 ? 0 : 1 << 24;
+    const auto allocator = make_allocator(name, trace, options.budget_bytes);
+    auto run = run_allocator(trace, *allocator.value(), options);
+    if (!run.ok()) return {};
+    runs.push_back(std::move(run).value());
+  }
+  return render_arena_page("a/" + hostile, hostile, trace, runs);
 }
 
 }  // namespace
@@ -45,6 +85,7 @@ int main(int argc, char** argv) {
   ok = write(folder / "large.html",
              render_html_report(large.context, large.chosen, large.all, large.curve)) &&
        ok;
+  ok = write(folder / "arena.html", arena_page(hostile)) && ok;
   if (!ok) std::fprintf(stderr, "%s: cannot write\n", argv[1]);
   return ok ? 0 : 2;
 }

@@ -46,7 +46,8 @@ TEST_SUITE("unit") {
     std::size_t count = 0;
     const std::filesystem::path folder = test::source_dir() / "integration/report/assets";
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-      if (entry.path().filename() == "report.html") continue;
+      const std::string name = entry.path().filename().string();
+      if (name == "report.html" || name.rfind("arena", 0) == 0) continue;  // the arena page's own
       CAPTURE(entry.path().string());
       std::ifstream in(entry.path(), std::ios::binary);
       const std::string text{std::istreambuf_iterator<char>(in), {}};
