@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The comparison of allocator_bench on the machine's own driver: cuMemAlloc, cuMemAllocAsync, CUB's
 // and PyTorch's allocator where built in. No kernel runs meanwhile: these are costs to the host.
-// Without a CUDA device it says skipped and ends well.
+// Without a CUDA device it says skipped.
 #include "bench/support/comparison.hpp"
 #include "bench/support/foreign_peers.hpp"
 #include "bench/support/gpu_ground.hpp"
@@ -26,8 +26,7 @@ int main(int argc, char** argv) {
   }
   Result<Ground> ground = gpu_ground(options.value().thread_count, &options.value().driver);
   if (!ground.ok()) {
-    std::printf("skipped: %s\n", ground.status().message().c_str());
-    return 0;
+    return skipped(ground.status());
   }
   std::vector<PeerKind> kinds;
   kinds.push_back(peer_kind<PlainPeer>("cuMemAlloc"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the driver's virtual memory calls cost the host: each call by itself at 2 and 32 MiB, access
 // for many mappings at once, a kept handle mapped again, 1 to 16 threads, and each of them while a
-// kernel runs (does it wait?). Without a CUDA device it says skipped and ends well.
+// kernel runs (does it wait?). Without a CUDA device it says skipped.
 #include "bench/support/gpu_ground.hpp"
 #include "bench/support/machine.hpp"
 #include "bench/support/session.hpp"
@@ -343,8 +343,7 @@ int main(int argc, char** argv) {
   std::string driver;
   const Result<Ground> ground = gpu_ground(16, &driver);
   if (!ground.ok()) {
-    std::printf("skipped: %s\n", ground.status().message().c_str());
-    return 0;
+    return skipped(ground.status());
   }
   const Status done = run_bench(ground.value(), driver, json_path);
   give_back(ground.value());

@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
 namespace spillway::bench {
 
@@ -40,6 +42,11 @@ Result<Ground> gpu_ground(std::size_t stream_count, std::string* driver_text) {
                              static_cast<const char*>(name),
                              static_cast<double>(free_bytes) / static_cast<double>(1 << 30));
   return ground;
+}
+
+int skipped(const Status& why) {
+  std::printf("skipped: %s\n", why.message().c_str());
+  return std::getenv("SPILLWAY_NEED_GPU") == nullptr ? 0 : 1;  // NOLINT(concurrency-mt-unsafe)
 }
 
 void give_back(const Ground& ground) {

@@ -15,6 +15,9 @@ namespace spillway::bench {
 /// and kNotFound without a device.
 Result<Ground> gpu_ground(std::size_t stream_count, std::string* driver_text);
 
+/// Prints why and returns the exit code: 0, or 1 where a GPU was promised (SPILLWAY_NEED_GPU).
+int skipped(const Status& why);
+
 /// Destroys the streams and releases the context.
 void give_back(const Ground& ground);
 
