@@ -5,6 +5,7 @@
 #include "bench/support/foreign_peers.hpp"
 #include "bench/support/null_driver.hpp"
 #include "bench/support/peer.hpp"
+#include "bench/support/pool_peer.hpp"
 
 #include <cstdio>
 
@@ -41,6 +42,7 @@ int main(int argc, char** argv) {
   kinds.push_back(peer_kind<PlainPeer>("cuMemAlloc, zero-cost driver"));
   kinds.push_back(peer_kind<AsyncPeer>("cuMemAllocAsync, zero-cost driver"));
   add_foreign_peers(&kinds);
+  kinds.push_back(peer_kind<PoolPeer>("spillway"));
   const Status done = compare_allocators(ground, kinds, options.value());
   if (done.ok()) return 0;
   std::fprintf(stderr, "allocator_bench: %s\n", done.message().c_str());

@@ -6,6 +6,7 @@
 #include "bench/support/foreign_peers.hpp"
 #include "bench/support/gpu_ground.hpp"
 #include "bench/support/peer.hpp"
+#include "bench/support/pool_peer.hpp"
 
 #include <cstdio>
 
@@ -33,6 +34,7 @@ int main(int argc, char** argv) {
   kinds.back().slow = true;
   kinds.push_back(peer_kind<AsyncPeer>("cuMemAllocAsync, keeps all"));
   add_foreign_peers(&kinds);
+  kinds.push_back(peer_kind<PoolPeer>("spillway"));
   const Status done = compare_allocators(ground.value(), kinds, options.value());
   give_back(ground.value());
   if (done.ok()) return 0;

@@ -26,7 +26,7 @@ struct NullDriverOptions {
 /// (IPC, graphs, exporting) answer kNotSupported.
 Driver null_driver(const NullDriverOptions& options = {});
 
-/// The next device address, 512-byte aligned: what cuMemAlloc gives. Addresses repeat after 64 TiB.
+/// The next device address, 512-byte aligned: what cuMemAlloc gives. Never twice.
 cu::DevicePtr null_device_address(std::size_t bytes);
 
 /// Bytes of cuMemCreate that were not given to cuMemRelease (which forgets them even while mapped).

@@ -23,8 +23,7 @@ constexpr std::uint64_t kMiB = 1024 * kKiB;
 /// A pool in a simulator with 16 MiB and granules of 4 KiB; checks its invariants at the end.
 struct Bench {
   explicit Bench(Lab& in, DevicePoolOptions options = {})
-      : lab(in),
-        context(Context::adopt_current(in.cu).value()) {
+      : lab(in), context(Context::adopt_current(in.cu).value()) {
     options.observer = &lab.observer();
     if (options.budget_bytes == 0) options.budget_bytes = 8 * kMiB;
     auto made = DevicePool::create(context, options);
