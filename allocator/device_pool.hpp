@@ -73,9 +73,8 @@ class DevicePool {
   /// may lie inside the block. kNotFound, kInvalidArgument as for free().
   Status record_use(cu::DevicePtr pointer, StreamRef stream);
 
-  /// The stream is about to be destroyed: what was given back on it is marked now. Without this a
-  /// stream may still be destroyed; the pool then waits for the whole context when it needs to
-  /// know.
+  /// The stream is about to be destroyed: what was given back on it is marked now, since nothing
+  /// can be recorded on it later. To be called for every stream that ends before the pool does.
   Status retire_stream(StreamRef stream);
 
   /// The graphs of this capture are gone, and every launch of them is ordered before this point of

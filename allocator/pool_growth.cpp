@@ -310,12 +310,17 @@ DevicePool::CommChunk* DevicePool::claim_chunk(std::uint64_t bytes) {
   }
   if (slot == nullptr) return nullptr;
   std::sort(taken.begin(), taken.end());
-  Quanta begin = quanta_for(arena_bytes_);
+  const auto round_up = [](Quanta place) {
+    return (place + StartIndex::kChunkQuanta - 1) / StartIndex::kChunkQuanta *
+           StartIndex::kChunkQuanta;
+  };
+  Quanta begin = round_up(quanta_for(arena_bytes_));
   for (const auto& [other, quanta] : taken) {
-    if (other - begin >= quanta_for(bytes)) break;
-    begin = other + quanta;
+    if (other > begin && other - begin >= quanta_for(bytes)) break;
+    begin = round_up(other + quanta);
   }
-  if (quanta_for(kArenaBytesMax) - 1 - begin <= quanta_for(bytes)) return nullptr;
+  if (quanta_for(kArenaBytesMax) - StartIndex::kChunkQuanta - begin <= quanta_for(bytes))
+    return nullptr;
   slot->begin.set(begin);
   slot->claimed_quanta = quanta_for(bytes);
   return slot;
@@ -323,11 +328,14 @@ DevicePool::CommChunk* DevicePool::claim_chunk(std::uint64_t bytes) {
 
 // A chunk of plain memory with the request at its beginning.
 Result<BlockIndex> DevicePool::grow_chunk(const Request& request, bool press) {
-  const std::uint64_t exact = bytes_of(request.quanta);
-  const std::uint64_t rounded =
-      (exact - 1) / kChunkRoundBytes * kChunkRoundBytes + kChunkRoundBytes;
-  const std::uint64_t usual = bytes_of(quanta_for(options_.comm_chunk_bytes));
-  for (const std::uint64_t bytes : {std::max(rounded, usual), press ? exact : rounded}) {
+  // The driver holds whole granules, whatever is asked for.
+  const std::uint64_t granule = has_vmm_ ? granule_bytes_ : kChunkRoundBytes;
+  const auto round_up = [granule](std::uint64_t bytes) {
+    return (bytes - 1) / granule * granule + granule;
+  };
+  const std::uint64_t least = round_up(bytes_of(request.quanta));
+  const std::uint64_t usual = round_up(std::max<std::uint64_t>(options_.comm_chunk_bytes, 1));
+  for (const std::uint64_t bytes : {std::max(least, press ? 0 : usual), least}) {
     CommChunk* slot = nullptr;
     {
       const Section section(*this);

@@ -225,19 +225,23 @@ Status DevicePool::settle_deferred(const Request* waiter) {
       const Section section(*this);
       StreamState& state = streams_.at(follows.stream);
       stream = state.ref();
-      retired = state.retired;
       pointer = pointer_at(space_.at(deferred.block).begin.get());
-      if (follows.epoch == 0) follows.epoch = ++state.epoch;
+      retired = state.retired;
     }
-    if (observer_ != nullptr)
+    if (observer_ != nullptr) {
       observer_->block_freed(pointer, retired ? own_stream_->handle() : stream.handle());
+      if (retired) static_cast<void>(synchronize(driver_, own_stream_->ref()));
+    }
     const Section section(*this);
     const GroupIndex group = home_group(deferred.block);
     // A stream that is gone orders nothing any more, and all of its work is over here.
     if (retired)
       space_.give(deferred.block, space_.neutral_of(group), 0);
     else
-      space_.give(deferred.block, streams_.label_of(space_, follows.stream, group), follows.epoch);
+      // Its end is here, later than where it was given back.
+      space_.give(deferred.block,
+                  streams_.label_of(space_, follows.stream, group),
+                  ++streams_.at(follows.stream).epoch);
   }
   return status;
 }

@@ -40,13 +40,16 @@ void DevicePool::claim_trimmed(std::uint64_t keep_bytes, Trimmed& trimmed) {
   for (CommChunk& slot : chunks_) {
     if (left <= keep_bytes) return;
     if (slot.quanta.get() == 0) continue;
-    const BlockIndex index = space_.find(slot.begin.get());
-    const Block& block = space_.at(index);
-    if (!block.is(BlockState::kFree) || block.quanta.get() != slot.quanta.get()) continue;
-    trimmed.points.push_back(point_of(block));
-    left -= bytes_of(slot.quanta.get());
-    trimmed.chunks.push_back(
-        {space_.take(index, slot.quanta.get(), Space::End::kLow, BlockState::kClaimed), &slot});
+    const Quanta begin = slot.begin.get();
+    const Quanta quanta = slot.quanta.get();
+    std::vector<StreamPoint> points;
+    const GroupIndex group = space_.group_of(space_.at(space_.find(begin)).label.get());
+    if (!space_.is_free_range(
+            begin, quanta, group, [&](const Block& block) { points.push_back(point_of(block)); }))
+      continue;
+    trimmed.points.insert(trimmed.points.end(), points.begin(), points.end());
+    left -= bytes_of(quanta);
+    trimmed.chunks.push_back({space_.claim_range(begin, quanta, BlockState::kClaimed), &slot});
   }
   // From the upper end, so that what stays is together.
   for (Granule at = has_vmm_ ? tail_ / granule_quanta_ : 0; at-- > 0 && left > keep_bytes;) {

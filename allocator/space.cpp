@@ -47,6 +47,7 @@ void Space::unlist(BlockIndex index) {
 }
 
 BlockIndex Space::add_region(Quanta begin, Quanta quanta, LabelIndex label) {
+  SPW_CHECK_EQ(begin % StartIndex::kChunkQuanta, 0u);
   const BlockIndex index = blocks_.add();
   Block& block = blocks_.at(index);
   block.begin.set(begin);
@@ -152,29 +153,23 @@ BlockIndex Space::cut(BlockIndex index, Quanta offset, Quanta quanta) {
 }
 
 BlockIndex Space::give(BlockIndex index, LabelIndex label, std::uint64_t epoch) {
-  Block& block = blocks_.at(index);
   set_state(index, BlockState::kFree);
   const LabelIndex neutral = neutral_of(group_of(label));
-  const BlockIndex next_index = block.next.get();
-  if (next_index != kNoBlock) {
-    const Block& next = blocks_.at(next_index);
-    const LabelIndex other = next.label.get();
-    if (next.is(BlockState::kFree) && (other == label || other == neutral)) {
-      if (other == label) epoch = std::max(epoch, next.epoch.get());
-      unlist(next_index);
-      absorb_next(index);
-    }
-  }
-  const BlockIndex prev_index = block.prev;
-  if (prev_index != kNoBlock) {
-    Block& prev = blocks_.at(prev_index);
-    const LabelIndex other = prev.label.get();
-    if (prev.is(BlockState::kFree) && (other == label || other == neutral)) {
-      if (other == label) epoch = std::max(epoch, prev.epoch.get());
-      unlist(prev_index);
-      absorb_next(prev_index);
-      index = prev_index;
-    }
+  // Again after each: behind a neutral neighbour there may be one of this label.
+  const auto absorbs = [&](BlockIndex other_index) {
+    if (other_index == kNoBlock) return false;
+    const Block& other = blocks_.at(other_index);
+    const LabelIndex other_label = other.label.get();
+    if (!other.is(BlockState::kFree) || (other_label != label && other_label != neutral))
+      return false;
+    if (other_label == label) epoch = std::max(epoch, other.epoch.get());
+    unlist(other_index);
+    return true;
+  };
+  while (absorbs(blocks_.at(index).next.get())) absorb_next(index);
+  while (absorbs(blocks_.at(index).prev)) {
+    index = blocks_.at(index).prev;
+    absorb_next(index);
   }
   Block& merged = blocks_.at(index);
   merged.label.set(label);

@@ -62,7 +62,8 @@ class Space {
   bool reserve(std::uint32_t count) { return blocks_.reserve(count) && starts_.reserve(count); }
 
   /// [begin, begin + quanta) becomes a region of its own, one unmapped block of `label`'s group.
-  /// REQUIRES: overlaps no region; reserve(1).
+  /// REQUIRES: overlaps no region; begin is a multiple of StartIndex::kChunkQuanta (a chunk belongs
+  /// to one region, or look-ups would end at the border); reserve(1).
   BlockIndex add_region(Quanta begin, Quanta quanta, LabelIndex label);
   /// REQUIRES: the region is one unmapped block.
   void remove_region(BlockIndex index);

@@ -21,6 +21,9 @@ namespace spillway {
 /// the rest under the pool's lock.
 class StartIndex {
  public:
+  static constexpr std::uint32_t kChunkShift = 4;
+  static constexpr Quanta kChunkQuanta = Quanta{1} << kChunkShift;
+
   StartIndex() = default;
   StartIndex(const StartIndex&) = delete;
   StartIndex& operator=(const StartIndex&) = delete;
@@ -46,7 +49,6 @@ class StartIndex {
   [[nodiscard]] std::size_t bitmap_bytes() const { return bitmap_words_ * sizeof(std::uint64_t); }
 
  private:
-  static constexpr std::uint32_t kChunkShift = 4;
   static constexpr std::uint32_t kMinCapacity = 1024;
   static constexpr std::uint32_t kLevels = 5;  // 64^5 > 2^28 chunks
 
