@@ -46,7 +46,7 @@ class Run {
   }
 
   Result<AllocatorRun> go() {
-    const Status served = serve();
+    const Status served = allocator_.within([this] { return serve(); });
     if (!served.ok() && served.code() != Code::kOutOfMemory) return served;
     run_.feasible = served.ok();
     run_.out_of_memory = served.message();
@@ -111,6 +111,7 @@ class Run {
       return {Code::kInternal,
               std::string(allocator_.name()) + ": block " + std::to_string(block) +
                   " overlaps one that is alive"};
+    SPW_RETURN_IF_ERROR(allocator_.placed(trace_, block, address));
     live_.emplace_hint(next, address, address + bytes);
     live_bytes_ += bytes;
     ++run_.alloc_count;

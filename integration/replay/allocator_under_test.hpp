@@ -7,6 +7,7 @@
 #include "integration/replay/allocation_trace.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -30,6 +31,9 @@ class AllocatorUnderTest {
   /// "pool", "pytorch": as on the command line.
   [[nodiscard]] virtual std::string_view name() const = 0;
 
+  /// Runs `program`, which makes all further calls, where this allocator can run. Call once.
+  virtual Status within(const std::function<Status()>& program) { return program(); }
+
   /// Places the blocks that were there before the first event and writes their addresses to
   /// `addresses[0 .. trace.preexisting_count)`. Default: allocates them in their order.
   /// Errors: as allocate().
@@ -38,6 +42,12 @@ class AllocatorUnderTest {
   /// The address of `block` (an index into the trace's blocks). kOutOfMemory when the budget does
   /// not allow it: one line of text.
   virtual Result<std::uint64_t> allocate(const AllocationTrace& trace, std::uint32_t block) = 0;
+  /// Called after the address of a block is known and before the next call; not part of its cost.
+  virtual Status placed(const AllocationTrace& /*trace*/,
+                        std::uint32_t /*block*/,
+                        std::uint64_t /*address*/) {
+    return {};
+  }
   /// REQUIRES: `block` is live and lies at `address`. `stream` is where the free was called.
   virtual Status release(const AllocationTrace& trace,
                          std::uint32_t block,

@@ -3,18 +3,20 @@
 #include "integration/replay/allocators.hpp"
 
 #include "integration/replay/fit_model.hpp"
+#include "integration/replay/pool_under_test.hpp"
 #include "integration/replay/pytorch_model.hpp"
 
 namespace spillway {
 
 const std::vector<std::string_view>& allocator_names() {
-  static const std::vector<std::string_view> names = {"pytorch", "best-fit", "first-fit"};
+  static const std::vector<std::string_view> names = {"pool", "pytorch", "best-fit", "first-fit"};
   return names;
 }
 
 Result<std::unique_ptr<AllocatorUnderTest>> make_allocator(std::string_view name,
-                                                           const AllocationTrace&,
+                                                           const AllocationTrace& trace,
                                                            std::uint64_t budget_bytes) {
+  if (name == "pool") return make_pool_under_test(trace, budget_bytes, PoolService::kOnline);
   std::unique_ptr<AllocatorUnderTest> made;
   if (name == "pytorch") made = std::make_unique<PytorchModel>(budget_bytes);
   if (name == "best-fit") made = std::make_unique<FitModel>(FitModel::Fit::kBest, budget_bytes);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rectangle (a block, or held addresses over some calls) adds its area to the cells it covers;
-// a cell shows what covers most of it.
+// Every rectangle (a block, or held addresses over some calls) adds its area to the cells it
+// covers; a cell shows what covers most of it.
 #include "integration/report/arena_map.hpp"
 
 #include <algorithm>
@@ -64,7 +64,10 @@ class Painter {
 };
 
 /// Paints what is held between changes.
-void paint_held(const AllocatorRun& run, const HeldAddresses& held, double calls, Painter& painter) {
+void paint_held(const AllocatorRun& run,
+                const HeldAddresses& held,
+                double calls,
+                Painter& painter) {
   struct Since {
     std::uint64_t end = 0;
     std::uint32_t event = 0;
@@ -108,9 +111,8 @@ void paint_held(const AllocatorRun& run, const HeldAddresses& held, double calls
 HeldAddresses::HeldAddresses(const AllocatorRun& run) {
   std::vector<ReservedRange> all = run.first_ranges;
   for (const RangeChange& change : run.changes) all.push_back(change.range);
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-    return a.address < b.address;
-  });
+  std::sort(
+      all.begin(), all.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
   for (const ReservedRange& range : all) {
     const std::uint64_t end = range.address + range.bytes;
     if (!pieces_.empty() && range.address <= pieces_.back().address + pieces_.back().bytes) {
@@ -126,8 +128,8 @@ HeldAddresses::HeldAddresses(const AllocatorRun& run) {
 }
 
 std::uint64_t HeldAddresses::place_of(std::uint64_t address) const {
-  const auto next =
-      std::upper_bound(pieces_.begin(), pieces_.end(), address, [](std::uint64_t at, const Piece& p) {
+  const auto next = std::upper_bound(
+      pieces_.begin(), pieces_.end(), address, [](std::uint64_t at, const Piece& p) {
         return at < p.address;
       });
   if (next == pieces_.begin()) return 0;
@@ -145,7 +147,8 @@ ArenaMap draw_arena(const AllocationTrace& trace,
   if (held.bytes() == 0 || calls == 0) return map;
   map.columns = static_cast<std::uint32_t>(std::min<std::uint64_t>(columns_max, calls));
   map.rows = rows_max;
-  Painter painter(static_cast<double>(calls), static_cast<double>(held.bytes()), map.columns, map.rows);
+  Painter painter(
+      static_cast<double>(calls), static_cast<double>(held.bytes()), map.columns, map.rows);
   paint_held(run, held, static_cast<double>(calls), painter);
   for (std::size_t i = 0; i < run.placements.size(); ++i) {
     const Placement& placement = run.placements[i];

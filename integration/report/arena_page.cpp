@@ -31,9 +31,8 @@ std::string run_lengths(const std::vector<std::uint8_t>& cells) {
     while (end < cells.size() && cells[end] == cells[i]) ++end;
     out += std::to_string(end - i);
     out += cells[i] == ArenaMap::kNotHeld ? '.'
-           : cells[i] == ArenaMap::kHole
-               ? '-'
-               : static_cast<char>('a' + cells[i] - ArenaMap::kFirstKind);
+           : cells[i] == ArenaMap::kHole  ? '-'
+                                         : static_cast<char>('a' + cells[i] - ArenaMap::kFirstKind);
     i = end;
   }
   return out;
@@ -121,8 +120,9 @@ class PageBuilder {
     add_allocator_fields(trace_, run, &out);
     out["held_peak_bytes"] = run.reserved_peak_bytes;
     out["feasible"] = run.feasible;
-    out["done"] = run.alloc_count + run.free_count - std::min<std::uint64_t>(
-        run.alloc_count + run.free_count, trace_.preexisting_count);
+    out["done"] =
+        run.alloc_count + run.free_count -
+        std::min<std::uint64_t>(run.alloc_count + run.free_count, trace_.preexisting_count);
     Json at = Json::array();
     Json live = Json::array();
     Json held = Json::array();
@@ -135,8 +135,7 @@ class PageBuilder {
     }
     out["samples"] = Json{{"at", at}, {"live", live}, {"held", held}, {"hole", hole}};
     const HeldAddresses addresses(run);
-    const ArenaMap map =
-        draw_arena(trace_, run, addresses, limits_.map_columns, limits_.map_rows);
+    const ArenaMap map = draw_arena(trace_, run, addresses, limits_.map_columns, limits_.map_rows);
     out["map"] = Json{{"columns", map.columns},
                       {"rows", map.rows},
                       {"bytes", addresses.bytes()},

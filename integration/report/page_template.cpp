@@ -53,8 +53,8 @@ std::string render_page(std::string_view template_name,
     out += rest.substr(0, open);
     if (mark == "style") out += "<style>\n" + std::string(asset("report.css")) + "</style>";
     if (mark == "data")
-      out += "<script type=\"application/json\" id=\"spillway-data\">" +
-             script_safe(data) + "</script>";
+      out += "<script type=\"application/json\" id=\"spillway-data\">" + script_safe(data) +
+             "</script>";
     if (mark == "scripts") out += "<script>\n" + scripts_of(scripts) + "</script>";
     rest.remove_prefix(close + kClose.size());
   }

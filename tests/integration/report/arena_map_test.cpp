@@ -79,7 +79,8 @@ TEST_CASE("addresses that were never held take no room") {
   CHECK(held.place_of(0) == 0);
 }
 
-TEST_CASE("the arena page holds its assets, leaves no mark unfilled and refers to nothing outside") {
+TEST_CASE(
+    "the arena page holds its assets, leaves no mark unfilled and refers to nothing outside") {
   Calls calls;
   calls.alloc(100);
   const AllocationTrace trace = calls.take();
@@ -116,17 +117,17 @@ TEST_SUITE("property") {
         const AllocatorRun run = run_of(name, trace);
         const HeldAddresses held(run);
         // One column per call: the share of held rows is what is held after it.
-        const ArenaMap map = draw_arena(
-            trace, run, held, static_cast<std::uint32_t>(trace.events.size()), 64);
+        const ArenaMap map =
+            draw_arena(trace, run, held, static_cast<std::uint32_t>(trace.events.size()), 64);
         REQUIRE(map.columns == trace.events.size());
         for (const FragmentationSample& sample : run.samples) {
           if (sample.event == 0) continue;
           std::uint32_t rows = 0;
           for (std::uint32_t row = 0; row < map.rows; ++row)
-            rows += map.cells[std::size_t{row} * map.columns + sample.event - 1] !=
-                    ArenaMap::kNotHeld;
-          const double share = static_cast<double>(sample.reserved_bytes) /
-                               static_cast<double>(held.bytes());
+            rows +=
+                map.cells[std::size_t{row} * map.columns + sample.event - 1] != ArenaMap::kNotHeld;
+          const double share =
+              static_cast<double>(sample.reserved_bytes) / static_cast<double>(held.bytes());
           CHECK(rows / 64.0 == doctest::Approx(share).epsilon(0.2));
         }
       }
@@ -149,8 +150,7 @@ TEST_SUITE("property") {
     const auto block = calls.alloc(100);
     calls.emitter().name(block, "</script><script>alert(1)</script>");
     const AllocationTrace trace = calls.take();
-    const std::string page =
-        render_arena_page("<b>", "<i>", trace, {run_of("best-fit", trace)});
+    const std::string page = render_arena_page("<b>", "<i>", trace, {run_of("best-fit", trace)});
     CHECK(page.find("alert(1)") != std::string::npos);
     CHECK(page.find("</script><script>alert") == std::string::npos);
     CHECK(page.find("<b>") == std::string::npos);
