@@ -15,7 +15,7 @@
 #include "allocator/space.hpp"
 #include "allocator/stream_table.hpp"
 #include "allocator/tag_table.hpp"
-#include "core/mutex.hpp"
+#include "core/brief_mutex.hpp"
 #include "core/seq_lock.hpp"
 #include "core/status.hpp"
 #include "device/context.hpp"
@@ -272,7 +272,7 @@ class DevicePool {
   std::uint64_t arena_bytes_ = 0;
   std::optional<Stream> own_stream_;  // with an observer: for memory that belongs to captures
 
-  mutable Mutex mutex_{"device pool"};
+  mutable BriefMutex mutex_{"device pool"};
   mutable SeqLock changes_;
   Space space_;
   TagTable tags_;
