@@ -54,7 +54,7 @@ Result<Json> object_of(const Study& study, const AllocationTrace& trace, const A
     SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run, run_one(run.allocator, trace, 0, false));
     result.feasible = false;
     result.min_budget_bytes = free_run.reserved_peak_bytes;
-    result.infeasible_at = run.out_of_memory;
+    result.infeasible_at = run.out_of_memory.substr(0, run.out_of_memory.find('\n'));
   } else {
     result.min_budget_bytes = run.reserved_peak_bytes;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device pool on a simulated device: one stream per stream of the trace, and every block written
-// on its stream when it is allocated, so that the simulator sees whether its memory was free of
-// other work by then. With a layout: the same pool serving the step from offline packing.
+// The device pool on a simulated device: one stream per stream of the trace, and every block
+// written on its stream when it is allocated, so that the simulator sees whether its memory was
+// free of other work by then. With a layout: the same pool serving the step from offline packing.
 #pragma once
 
 #include "integration/replay/allocator_under_test.hpp"

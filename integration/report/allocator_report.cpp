@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 namespace spillway {
 namespace {
@@ -19,6 +20,18 @@ constexpr double kGiB = 0x1p30;
 double gib(std::uint64_t bytes) { return static_cast<double>(bytes) / kGiB; }
 
 Json null_if_zero(std::uint64_t value) { return value == 0 ? Json(nullptr) : Json(value); }
+
+/// Line by line: a table stays one.
+std::string clean_lines(const std::string& text) {
+  std::string out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    if (at != 0) out += '\n';
+    out += clean_text(std::string_view(text).substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
 
 std::string row(const AllocationTrace& trace, const AllocatorRun& run) {
   const std::string alloc =
@@ -58,7 +71,7 @@ void add_allocator_fields(const AllocationTrace& trace, const AllocatorRun& run,
   out["allocations"] = run.alloc_count;
   out["frees"] = run.free_count;
   out["streams"] = trace.streams.size();
-  if (!run.feasible) out["out_of_memory"] = clean_text(run.out_of_memory);
+  if (!run.feasible) out["out_of_memory"] = clean_lines(run.out_of_memory);
 }
 
 std::string render_allocators(const std::string& trace_name,
@@ -93,7 +106,7 @@ std::string render_allocators(const std::string& trace_name,
     out +=
         "\nalloc: median host time of one allocation, this machine's processor, simulated device\n";
   for (const AllocatorRun& run : runs)
-    if (!run.feasible) out += "\n" + run.allocator + ": " + run.out_of_memory + "\n";
+    if (!run.feasible) out += "\n" + run.allocator + ": " + clean_lines(run.out_of_memory) + "\n";
   return out;
 }
 

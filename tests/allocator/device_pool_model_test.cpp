@@ -5,7 +5,6 @@
 // SPILLWAY_MODEL_SEED the first seed.
 #include "allocator/device_pool.hpp"
 #include "core/random.hpp"
-
 #include "tests/support/sim_lab.hpp"
 
 #include <doctest/doctest.h>
@@ -88,11 +87,16 @@ class Program {
 
   std::uint64_t random_bytes() {
     switch (random_.below(8)) {
-      case 0: return 1 + random_.below(64);
-      case 1: return 512 * (1 + random_.below(8));
-      case 2: return 4096 * (1 + random_.below(64));
-      case 3: return 1 + random_.below(budget_ / 4);
-      default: return 1 + random_.below(64 * kKiB);
+      case 0:
+        return 1 + random_.below(64);
+      case 1:
+        return 512 * (1 + random_.below(8));
+      case 2:
+        return 4096 * (1 + random_.below(64));
+      case 3:
+        return 1 + random_.below(budget_ / 4);
+      default:
+        return 1 + random_.below(64 * kKiB);
     }
   }
 
@@ -249,8 +253,8 @@ class Program {
           items.push_back({512 * (1 + random_.below(8)), offset});
           if (random_.below(2) == 0) offset += 4096;
         }
-        const Status loaded =
-            random_.below(3) == 0 ? (pool_->unload_layout(), Status())
+        const Status loaded = random_.below(3) == 0
+                                  ? (pool_->unload_layout(), Status())
                                   : pool_->load_layout(items, offset + 8192, streams_[0]);
         if (!loaded.ok() && loaded.code() != Code::kOutOfMemory) fail(loaded.message());
         pool_->begin_step();
@@ -275,8 +279,7 @@ class Program {
     if (stats.live_count != live_.size()) fail("live_count is off");
     if (stats.reserved_bytes > budget_) fail("over the budget");
     if (stats.reserved_bytes != lab_.simulator().counters().device_bytes_used)
-      fail("the driver counts " +
-           std::to_string(lab_.simulator().counters().device_bytes_used) +
+      fail("the driver counts " + std::to_string(lab_.simulator().counters().device_bytes_used) +
            " bytes, the pool reserved " + std::to_string(stats.reserved_bytes));
   }
 

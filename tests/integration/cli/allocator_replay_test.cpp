@@ -71,6 +71,19 @@ TEST_SUITE("unit") {
     CHECK(replay({sample_trace(), "--allocator", "pytorch", "--budget", enough}).exit_code == 0);
   }
 
+  TEST_CASE("the pool's own table of holders survives in JSON and in text") {
+    const ProgramRun run =
+        replay({sample_trace(), "--allocator", "pool", "--budget", "60%", "--json"});
+    CHECK(run.exit_code == 3);
+    const json object = json::parse(run.out);
+    const auto table = object["out_of_memory"].get<std::string>();
+    CHECK(std::count(table.begin(), table.end(), '\n') > 3);
+    CHECK(object["at"].get<std::string>().find('\n') == std::string::npos);
+    const ProgramRun text = replay({sample_trace(), "--allocator", "pool", "--budget", "60%"});
+    CHECK(text.exit_code == 3);
+    CHECK(text.out.find(table.substr(0, table.find('\n'))) != std::string::npos);
+  }
+
   TEST_CASE("words that do not go together are refused") {
     for (const std::vector<std::string>& words :
          std::vector<std::vector<std::string>>{{"--allocator", "slab"},
