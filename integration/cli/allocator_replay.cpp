@@ -27,13 +27,21 @@ constexpr std::uint32_t kSamples = 1200;  // about one per pixel of a wide page
 Result<AllocatorRun> run_one(std::string_view name,
                              const AllocationTrace& trace,
                              std::uint64_t budget_bytes,
-                             bool pictures) {
+                             bool pictures,
+                             bool beside_others) {
   AllocatorRunOptions run_options;
   run_options.pictures = pictures;
   run_options.sample_count = pictures ? kSamples : 0;
   run_options.budget_bytes = budget_bytes;
-  SPW_ASSIGN_OR_RETURN(const auto allocator, make_allocator(name, trace, budget_bytes));
-  return run_allocator(trace, *allocator, run_options);
+  const auto allocator = make_allocator(name, trace, budget_bytes);
+  if (allocator.ok()) return run_allocator(trace, *allocator.value(), run_options);
+  // Beside others, one that cannot run this trace is a row that says so.
+  if (!beside_others || allocator.status().code() != Code::kUnsupported) return allocator.status();
+  AllocatorRun refused;
+  refused.allocator = std::string(name);
+  refused.budget_bytes = budget_bytes;
+  refused.out_of_memory = allocator.status().message();
+  return refused;
 }
 
 Status write_snapshot_file(const std::string& pattern,
@@ -51,7 +59,8 @@ Result<Json> object_of(const Study& study, const AllocationTrace& trace, const A
   result.budget_bytes = run.budget_bytes;
   if (!run.feasible) {
     // The smallest budget that is known to do: what the same allocator takes without one.
-    SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run, run_one(run.allocator, trace, 0, false));
+    SPW_ASSIGN_OR_RETURN(const AllocatorRun free_run,
+                         run_one(run.allocator, trace, 0, false, true));
     result.feasible = false;
     result.min_budget_bytes = free_run.reserved_peak_bytes;
     result.infeasible_at = run.out_of_memory.substr(0, run.out_of_memory.find('\n'));
@@ -85,7 +94,8 @@ Status replay_allocator(const AllocatorReplayOptions& options,
   std::vector<AllocatorRun> runs;
   for (const std::string_view name : names) {
     progress.show("replaying: " + std::string(name));
-    SPW_ASSIGN_OR_RETURN(AllocatorRun run, run_one(name, trace, study->budget_bytes(), pictures));
+    SPW_ASSIGN_OR_RETURN(AllocatorRun run,
+                         run_one(name, trace, study->budget_bytes(), pictures, names.size() > 1));
     runs.push_back(std::move(run));
   }
   if (!options.snapshot.empty())

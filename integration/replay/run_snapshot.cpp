@@ -30,23 +30,14 @@ class Builder {
   }
 
  private:
-  /// What a block is, as a stack of one or two frames: its name, and its kind, layer and phase.
   void number_stacks() {
-    std::map<std::pair<std::string, std::string>, std::uint32_t> known;
+    std::map<std::pair<std::string, std::uint64_t>, std::uint32_t> known;
     stack_of_.resize(trace_.blocks.size());
     for (std::size_t i = 0; i < trace_.blocks.size(); ++i) {
       const ReplayBlock& block = trace_.blocks[i];
-      std::string tag(name_of(block.tag.kind));
-      if (block.tag.layer != kNoLayer) tag += ", layer " + std::to_string(block.tag.layer);
-      if (block.tag.phase != Phase::kUnknown) tag += ", " + std::string(name_of(block.tag.phase));
-      const auto [place, fresh] =
-          known.try_emplace({block.name, tag}, static_cast<std::uint32_t>(out_.stacks.size()));
-      if (fresh) {
-        std::vector<SnapshotFrameText> frames;
-        if (!block.name.empty()) frames.push_back({"trace", 0, block.name});
-        if (!tag.empty()) frames.push_back({"tag", 0, tag});
-        out_.stacks.push_back(std::move(frames));
-      }
+      const auto [place, fresh] = known.try_emplace({block.name, pack(block.tag)},
+                                                    static_cast<std::uint32_t>(out_.stacks.size()));
+      if (fresh) out_.stacks.push_back(frames_of(block.tag, block.name));
       stack_of_[i] = place->second;
     }
   }

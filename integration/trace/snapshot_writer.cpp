@@ -202,6 +202,19 @@ class Writer {
 
 }  // namespace
 
+std::vector<SnapshotFrameText> frames_of(const Tag& tag, std::string_view name) {
+  std::string words;
+  if (tag.kind != BufferKind::kUnknown) words = name_of(tag.kind);
+  if (tag.layer != kNoLayer)
+    words += (words.empty() ? "layer " : ", layer ") + std::to_string(tag.layer);
+  if (tag.phase != Phase::kUnknown)
+    words += (words.empty() ? "" : ", ") + std::string(name_of(tag.phase));
+  std::vector<SnapshotFrameText> frames;
+  if (!name.empty()) frames.push_back({"trace", 0, std::string(name)});
+  if (!words.empty()) frames.push_back({"tag", 0, words});
+  return frames;
+}
+
 Status write_snapshot(const SnapshotContents& contents, ByteSink& out) {
   return Writer(contents, out).run();
 }

@@ -5,10 +5,12 @@
 #pragma once
 
 #include "core/status.hpp"
+#include "core/tag.hpp"
 #include "integration/trace/byte_sink.hpp"
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace spillway {
@@ -69,6 +71,10 @@ struct SnapshotContents {
   std::vector<std::vector<SnapshotEventOut>> device_events;  // per device, in order
   bool expandable_segments = false;                          // in the allocator's settings
 };
+
+/// What a block is, as frames: its name, and its kind, layer and phase. Empty when nothing is
+/// known.
+std::vector<SnapshotFrameText> frames_of(const Tag& tag, std::string_view name);
 
 /// kInvalidArgument when blocks do not fill their segment or a stack is unknown; else the sink's
 /// errors. Text that is not UTF-8 is written as U+FFFD.
