@@ -15,6 +15,8 @@ const char* name_of(BlockState state) {
       return "free";
     case BlockState::kLive:
       return "live";
+    case BlockState::kKept:
+      return "kept";
     case BlockState::kDeferred:
       return "deferred";
     case BlockState::kClaimed:

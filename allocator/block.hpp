@@ -25,9 +25,11 @@ enum class BlockState : std::uint8_t {
   kUnmapped,  // addresses without memory
   kFree,      // in the free index of its label
   kLive,      // handed out
+  kKept,      // free, whole, in the ring of its label's stream (allocator/kept_ring.hpp)
   kDeferred,  // given back, but some stream other than its label's may still use it
   kClaimed,   // neither: someone is changing what lies behind it, outside the lock
 };
+inline constexpr std::size_t kBlockStates = 7;
 const char* name_of(BlockState state);
 
 /// INVARIANT: neighbours touch: begin + quanta == begin of next, and next.prev is this one.

@@ -197,6 +197,40 @@ cu::DevicePtr DevicePool::hand_out(BlockIndex index, const Request& request) {
   return pointer_at(block.begin.get());
 }
 
+// ---- blocks given back a moment ago
+
+BlockIndex DevicePool::take_kept(const Request& request) {
+  const BlockIndex index = streams_.at(request.index).kept.take(request.quanta);
+  if (index == kNoBlock) return kNoBlock;
+  --kept_count_;
+  space_.change_state(index, BlockState::kKept, BlockState::kLive);
+  return index;
+}
+
+// REQUIRES: a live block of the arena, whose totals are gone.
+void DevicePool::keep(BlockIndex index, StreamIndex owner, std::uint64_t epoch) {
+  Block& block = space_.at(index);
+  const LabelIndex label = streams_.label_of(space_, owner, kArena);
+  block.label.set(label);
+  block.epoch.set(epoch);
+  space_.change_state(index, BlockState::kLive, BlockState::kKept);
+  ++kept_count_;
+  const BlockIndex leaves = streams_.at(owner).kept.put(index, block.quanta.get());
+  if (leaves == kNoBlock) return;
+  --kept_count_;
+  space_.give(leaves, label, space_.at(leaves).epoch.get());
+}
+
+void DevicePool::merge_kept() {
+  for (StreamIndex i = 0; kept_count_ != 0 && i < streams_.count(); ++i) {
+    streams_.at(i).kept.drain([&](BlockIndex index) {
+      const Block& block = space_.at(index);
+      --kept_count_;
+      space_.give(index, block.label.get(), block.epoch.get());
+    });
+  }
+}
+
 BlockIndex DevicePool::take_ready(const Request& request) {
   const LabelIndex label = streams_.label_of(space_, request.index, request.group);
   BlockIndex best = space_.find_free(label, request.quanta);
@@ -255,7 +289,7 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
 
   cu::DevicePtr pointer = 0;
   {
-    const Section section(*this);
+    const QuickSection section(*this);
     if (!tags_.has(tag)) [[unlikely]]
       return Status(Code::kInvalidArgument, "device pool: there is no such tag");
     request.index = streams_.intern(stream, 0);
@@ -266,6 +300,7 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
       taken = take_planned(request);
       if (taken == kNoBlock && !request.planned) ++stats_.deviated_count;
     }
+    if (taken == kNoBlock && group == kArena && !request.planned) taken = take_kept(request);
     if (taken == kNoBlock && !request.planned) taken = take_ready(request);
     if (taken != kNoBlock) [[likely]]
       pointer = hand_out(taken, request);
@@ -325,15 +360,15 @@ Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
     return free_with_care(pointer, stream, capture_id);
   StreamPoint to_mark;
   {
-    const Section section(*this);
+    const QuickSection section(*this);
     const std::optional<Quanta> place = place_of(pointer);
-    const BlockIndex index = place ? space_.find(*place) : kNoBlock;
+    const BlockIndex index = place ? space_.find_start(*place) : kNoBlock;
     Block* block = index == kNoBlock ? nullptr : &space_.at(index);
     const StreamIndex owner = streams_.intern(stream, 0);
     const GroupIndex group = block == nullptr ? kArena : space_.group_of(block->label.get());
     // Everything out of the ordinary, errors included, is decided on the other path.
-    if (block == nullptr || !block->is(BlockState::kLive) ||
-        pointer_at(block->begin.get()) != pointer || block->link_next != 0 || group >= kPlanned ||
+    if (block == nullptr || !block->is(BlockState::kLive) || block->begin.get() != *place ||
+        pointer_at(*place) != pointer || block->link_next != 0 || group >= kPlanned ||
         owner == kNoStream) [[unlikely]] {
       to_mark.epoch = 1;
     } else {
@@ -341,7 +376,10 @@ Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
       StreamState& state = streams_.at(owner);
       const std::uint64_t epoch = ++state.epoch;
       const std::uint64_t bytes = bytes_of(block->quanta.get());
-      space_.give(index, streams_.label_of(space_, owner, group), epoch);
+      if (group == kArena)
+        keep(index, owner, epoch);
+      else
+        space_.give(index, streams_.label_of(space_, owner, group), epoch);
       if (wants_mark(state, bytes)) to_mark = {owner, epoch};
     }
   }

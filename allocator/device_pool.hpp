@@ -122,6 +122,7 @@ class DevicePool {
 
  private:
   class Section;
+  class QuickSection;
   struct Request {
     std::uint64_t bytes = 0;
     Quanta quanta = 0;
@@ -184,6 +185,9 @@ class DevicePool {
 
   // device_pool.cpp: the hot path.
   Result<std::uint64_t> capture_of(StreamRef stream) const;
+  BlockIndex take_kept(const Request& request) SPW_REQUIRES(mutex_);
+  void keep(BlockIndex index, StreamIndex owner, std::uint64_t epoch) SPW_REQUIRES(mutex_);
+  void merge_kept() SPW_REQUIRES(mutex_);
   BlockIndex take_ready(const Request& request) SPW_REQUIRES(mutex_);
   BlockIndex take_planned(Request& request) SPW_REQUIRES(mutex_);
   cu::DevicePtr hand_out(BlockIndex index, const Request& request) SPW_REQUIRES(mutex_);
@@ -282,6 +286,7 @@ class DevicePool {
   Quanta tail_ SPW_GUARDED_BY(mutex_) = 0;  // nothing was ever mapped from here on
   std::vector<Use> uses_ SPW_GUARDED_BY(mutex_);
   std::uint32_t free_use_ SPW_GUARDED_BY(mutex_) = 0;
+  std::uint32_t kept_count_ SPW_GUARDED_BY(mutex_) = 0;  // blocks in the rings of all streams
   std::deque<Deferred> deferred_ SPW_GUARDED_BY(mutex_);
   std::deque<Capture> captures_ SPW_GUARDED_BY(mutex_);
   Events free_events_ SPW_GUARDED_BY(mutex_);

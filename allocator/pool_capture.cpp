@@ -252,7 +252,12 @@ Status DevicePool::free_with_care(cu::DevicePtr pointer,
     const LabelIndex label =
         released ? space_.neutral_of(group) : label_for_freed(index, owner, capture_id, used);
     const std::uint64_t bytes = bytes_of(space_.at(index).quanta.get());
-    space_.give(index, label, epoch);
+    if (!of_capture && group == kArena && home_group(index) == kArena) {
+      space_.change_state(index, BlockState::kClaimed, BlockState::kLive);
+      keep(index, owner, epoch);
+    } else {
+      space_.give(index, label, epoch);
+    }
     if (!of_capture && wants_mark(state, bytes)) to_mark = {owner, epoch};
   }
   if (released) return_carved(group, stream);

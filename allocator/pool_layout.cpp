@@ -65,7 +65,7 @@ void DevicePool::unload_layout() {
 }
 
 void DevicePool::begin_step() {
-  const Section section(*this);
+  const QuickSection section(*this);
   layout_.begin_step();
 }
 

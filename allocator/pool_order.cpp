@@ -12,7 +12,7 @@ namespace spillway {
 
 Result<std::shared_ptr<Event>> DevicePool::take_event() {
   {
-    const Section section(*this);
+    const QuickSection section(*this);
     if (!free_events_.empty()) {
       std::shared_ptr<Event> event = std::move(free_events_.back());
       free_events_.pop_back();
@@ -29,7 +29,7 @@ void DevicePool::return_events(Events events) {
   for (std::shared_ptr<Event>& event : events)
     if (event.use_count() == 1) kept.push_back(std::move(event));
   if (kept.empty()) return;
-  const Section section(*this);
+  const QuickSection section(*this);
   for (std::shared_ptr<Event>& event : kept) free_events_.push_back(std::move(event));
 }
 
@@ -45,7 +45,7 @@ Status DevicePool::mark(StreamPoint point) {
   StreamRef stream{cu::Stream{nullptr}, 0};
   bool retired = false;
   {
-    const Section section(*this);
+    const QuickSection section(*this);
     const StreamState& state = streams_.at(point.stream);
     stream = state.ref();
     retired = state.retired;
@@ -59,7 +59,7 @@ Status DevicePool::mark(StreamPoint point) {
     return_events(std::move(unused));
     return recorded;
   }
-  const Section section(*this);
+  const QuickSection section(*this);
   streams_.add_mark(point, std::move(event));
   return {};
 }
@@ -73,7 +73,7 @@ Status DevicePool::make_wait(StreamIndex waiter, const std::vector<StreamPoint>&
     for (int attempt = 0; attempt < 2 && found.event == nullptr; ++attempt) {
       bool done = false;
       {
-        const Section section(*this);
+        const QuickSection section(*this);
         done = streams_.may_use(waiter, point);
         stream = streams_.at(waiter).ref();
         captured = streams_.at(waiter).capture_id != 0;
@@ -83,7 +83,7 @@ Status DevicePool::make_wait(StreamIndex waiter, const std::vector<StreamPoint>&
       if (found.event == nullptr && attempt == 0 && !mark(point).ok()) break;
     }
     {
-      const Section section(*this);
+      const QuickSection section(*this);
       if (streams_.may_use(waiter, point)) continue;
     }
     const Status waited = found.event == nullptr
@@ -96,7 +96,7 @@ Status DevicePool::make_wait(StreamIndex waiter, const std::vector<StreamPoint>&
       SPW_RETURN_IF_ERROR(wait_on_host({point}));
       continue;
     }
-    const Section section(*this);
+    const QuickSection section(*this);
     streams_.note_waited(waiter, {point.stream, found.epoch});
     ++stats_.stream_wait_count;
   }
@@ -110,26 +110,26 @@ Status DevicePool::wait_on_host(const std::vector<StreamPoint>& points) {
     Mark found;
     bool done = false;
     {
-      const Section section(*this);
+      const QuickSection section(*this);
       done = point.epoch <= streams_.at(point.stream).done_epoch;
       if (!done) found = streams_.mark_after(point);
     }
     if (done) continue;
     if (found.event == nullptr && mark(point).ok()) {
-      const Section section(*this);
+      const QuickSection section(*this);
       found = streams_.mark_after(point);
     }
     const std::int64_t begin_ns = host_now_ns();
     StreamPoint reached{point.stream, found.epoch};
     if (found.event == nullptr || !found.event->synchronize().ok()) {
       {
-        const Section section(*this);
+        const QuickSection section(*this);
         reached.epoch = streams_.at(point.stream).epoch;
       }
       SPW_CU_TRY(driver_.cuCtxSynchronize());
     }
     const std::int64_t waited_ns = host_now_ns() - begin_ns;
-    const Section section(*this);
+    const QuickSection section(*this);
     streams_.note_done(reached, over);
     ++stats_.host_wait_count;
     stats_.host_wait_ns += static_cast<std::uint64_t>(std::max<std::int64_t>(waited_ns, 0));
@@ -248,7 +248,7 @@ Status DevicePool::settle_deferred(const Request* waiter) {
 
 Status DevicePool::record_use(cu::DevicePtr pointer, StreamRef stream) {
   SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
-  const Section section(*this);
+  const QuickSection section(*this);
   SPW_ASSIGN_OR_RETURN(const BlockIndex index, live_block(pointer));
   const StreamIndex user = streams_.intern(stream, capture_id);
   if (user == kNoStream) return {Code::kOutOfMemory, "device pool: too many streams"};

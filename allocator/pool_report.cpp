@@ -57,7 +57,7 @@ std::optional<BlockInfo> DevicePool::find(cu::DevicePtr pointer) const {
 }
 
 TagId DevicePool::tag(const Tag& tag, std::string_view name) {
-  const Section section(*this);
+  const QuickSection section(*this);
   return tags_.intern(tag, name);
 }
 
@@ -71,7 +71,8 @@ std::vector<TagEntry> DevicePool::tag_entries() const {
 
 PoolStats DevicePool::stats_locked() const {
   PoolStats stats = stats_;
-  stats.free_bytes = bytes_of(1) * space_.quanta_in(BlockState::kFree);
+  stats.free_bytes =
+      bytes_of(1) * (space_.quanta_in(BlockState::kFree) + space_.quanta_in(BlockState::kKept));
   stats.deferred_bytes = bytes_of(1) * (space_.quanta_in(BlockState::kDeferred) +
                                         space_.quanta_in(BlockState::kClaimed));
   stats.mapped_bytes = handles_.mapped_granules() * granule_bytes_;
@@ -80,7 +81,8 @@ PoolStats DevicePool::stats_locked() const {
   stats.live_count = space_.count_in(BlockState::kLive);
   Quanta largest = 0;
   space_.for_each([&](BlockIndex, const Block& block) {
-    if (block.is(BlockState::kFree)) largest = std::max(largest, block.quanta.get());
+    if (block.is(BlockState::kFree) || block.is(BlockState::kKept))
+      largest = std::max(largest, block.quanta.get());
   });
   stats.largest_free_bytes = bytes_of(largest);
   stats.metadata_bytes =
@@ -123,7 +125,7 @@ PoolSnapshot DevicePool::snapshot() const {
       PoolSnapshot::SnapshotBlock copy;
       copy.pointer = pointer;
       copy.bytes = bytes_of(block.quanta.get());
-      copy.state = block.state.get();
+      copy.state = block.is(BlockState::kKept) ? BlockState::kFree : block.state.get();
       const StreamIndex owner = streams_.owner_of(block.label.get());
       copy.neutral = owner == kNoStream;
       copy.stream_id = copy.neutral ? 0 : streams_.at(owner).id;
@@ -155,6 +157,20 @@ std::string DevicePool::check_invariants() const {
                        stats_.comm_bytes,
                        stats_.reserved_bytes);
   if (stats_.reserved_bytes > budget_bytes_) return "more is reserved than the budget allows";
+  std::uint32_t kept = 0;
+  bool kept_well = true;
+  for (StreamIndex i = 0; i < streams_.count(); ++i) {
+    const StreamState& state = streams_.at(i);
+    kept += state.kept.count();
+    state.kept.for_each([&](BlockIndex index, Quanta quanta) {
+      const Block& block = space_.at(index);
+      kept_well = kept_well && block.is(BlockState::kKept) && block.quanta.get() == quanta &&
+                  streams_.owner_of(block.label.get()) == i &&
+                  space_.group_of(block.label.get()) == kArena;
+    });
+  }
+  if (!kept_well || kept != kept_count_ || kept != space_.count_in(BlockState::kKept))
+    return "kept blocks are not those in the rings";
   std::uint64_t live = 0, requested = 0, held = 0;
   std::vector<std::uint64_t> by_tag(tags_.count(), 0);
   std::string broken;

@@ -277,8 +277,8 @@ std::string Space::check_invariants() const {
            ", " + std::to_string(block.quanta.get()) + " long, " + name_of(block.state.get()) +
            ": " + what;
   };
-  std::uint64_t quanta[6] = {};
-  std::uint32_t counts[6] = {};
+  std::uint64_t quanta[kBlockStates] = {};
+  std::uint32_t counts[kBlockStates] = {};
   std::vector<std::uint32_t> listed(labels_.size(), 0);
   std::vector<std::uint64_t> listed_quanta(labels_.size(), 0);
   std::uint64_t end = 0;
@@ -315,7 +315,7 @@ std::string Space::check_invariants() const {
       prev_index = i;
     }
   }
-  for (std::size_t state = 0; state < 6; ++state)
+  for (std::size_t state = 0; state < kBlockStates; ++state)
     if (quanta[state] != quanta_[state] || counts[state] != counts_[state])
       return std::string("totals of state ") + name_of(static_cast<BlockState>(state)) + " are off";
   for (std::size_t label = 0; label < labels_.size(); ++label) {

@@ -32,10 +32,9 @@ using GroupIndex = std::uint16_t;
 
 /// INVARIANTS, executed by check_invariants():
 ///   regions are tiled: every place belongs to exactly one block, neighbours point at each other
-///   quanta(live) + quanta(free) + quanta(deferred) + quanta(claimed) == mapped quanta
-///   a free block is in the index of its label, and in no other
-///   no two free neighbours have one label
-///   every block is found from every place it covers
+///   quanta(live) + quanta(free) + quanta(kept) + quanta(deferred) + quanta(claimed) == mapped
+///   quanta a free block is in the index of its label, and in no other no two free neighbours have
+///   one label every block is found from every place it covers
 /// Threads: none; the pool's lock. find() may be called by readers inside SeqLock::try_read.
 class Space {
  public:
@@ -78,6 +77,12 @@ class Space {
     if (index == kNoBlock) return kNoBlock;
     const Block& block = blocks_.at(index);
     return place - block.begin.get() < block.quanta.get() ? index : kNoBlock;
+  }
+
+  /// The same, quickest for the first place of a block.
+  [[nodiscard]] BlockIndex find_start(Quanta place) const {
+    const BlockIndex index = starts_.find_start(blocks_, place);
+    return index != kNoBlock ? index : find(place);
   }
 
   /// Takes `quanta` from a free block, at its low or its high end, or at `offset`; the rest stays
@@ -142,6 +147,16 @@ class Space {
   [[nodiscard]] Block& at(BlockIndex index) { return blocks_.at(index); }
   [[nodiscard]] const Block& at(BlockIndex index) const { return blocks_.at(index); }
   void set_state(BlockIndex index, BlockState state);
+  /// As set_state for who knows what it was.
+  void change_state(BlockIndex index, BlockState from, BlockState to) {
+    Block& block = blocks_.at(index);
+    const Quanta quanta = block.quanta.get();
+    block.state.set(to);
+    quanta_[static_cast<std::size_t>(from)] -= quanta;
+    --counts_[static_cast<std::size_t>(from)];
+    quanta_[static_cast<std::size_t>(to)] += quanta;
+    ++counts_[static_cast<std::size_t>(to)];
+  }
 
   [[nodiscard]] std::uint64_t quanta_in(BlockState state) const {
     return quanta_[static_cast<std::size_t>(state)];
@@ -187,8 +202,8 @@ class Space {
   std::deque<Label> labels_;
   std::vector<LabelIndex> neutral_;  // by group
   std::vector<BlockIndex> regions_;
-  std::uint64_t quanta_[6] = {};
-  std::uint32_t counts_[6] = {};
+  std::uint64_t quanta_[kBlockStates] = {};
+  std::uint32_t counts_[kBlockStates] = {};
 };
 
 }  // namespace spillway

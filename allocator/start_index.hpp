@@ -44,6 +44,21 @@ class StartIndex {
   /// The block with the largest begin at or below `place`; none if there is none. The caller sees
   /// to it that the block really reaches that far.
   [[nodiscard]] BlockIndex find(const BlockTable& blocks, Quanta place) const;
+  /// The block that begins at `place`, if it is the first to begin in its chunk, else none. For the
+  /// holder of the pool's lock.
+  [[nodiscard]] BlockIndex find_start(const BlockTable& blocks, Quanta place) const {
+    const std::uint32_t chunk = chunk_of(place);
+    const Table& table = *table_.get();
+    std::uint32_t i = home(table, chunk);
+    std::uint64_t slot = table.slots[i].get();
+    while (static_cast<std::uint32_t>(slot >> 32) != chunk || slot == 0) {
+      if (slot == 0) return kNoBlock;
+      i = (i + 1) & table.mask;
+      slot = table.slots[i].get();
+    }
+    const auto index = static_cast<BlockIndex>(slot);
+    return blocks.at(index).begin.get() == place ? index : kNoBlock;
+  }
 
   [[nodiscard]] std::size_t metadata_bytes() const;  // of the table; the bitmaps are apart
   [[nodiscard]] std::size_t bitmap_bytes() const { return bitmap_words_ * sizeof(std::uint64_t); }

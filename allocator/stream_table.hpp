@@ -6,6 +6,7 @@
 #pragma once
 
 #include "allocator/block.hpp"
+#include "allocator/kept_ring.hpp"
 #include "allocator/space.hpp"
 #include "device/event.hpp"
 #include "device/stream.hpp"
@@ -43,6 +44,7 @@ struct StreamState {
   std::uint64_t epoch = 0;
   std::uint64_t done_epoch = 0;
   std::uint64_t unmarked_bytes = 0;  // given back since the last mark
+  KeptRing kept;                     // blocks of the arena
   std::deque<Mark> marks;
   std::vector<std::uint64_t> waited;  // by stream: up to which of its epochs this one has waited
   std::vector<LabelIndex> labels;     // by group, 0xffff: none yet
