@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -111,6 +112,23 @@ class PoolLab {
  public:
   std::unique_ptr<PinnedPool> pool;
 };
+
+/// Calls body(seed), which returns what went wrong or nothing, for seeds from 0 on; stops at the
+/// first problem and says how to repeat it. SPILLWAY_SIM_SEED=N runs that seed only.
+inline void for_seeds(std::uint64_t count, const std::function<std::string(std::uint64_t)>& body) {
+  std::uint64_t first = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing of ours changes the environment
+  if (const char* only = std::getenv("SPILLWAY_SIM_SEED")) {
+    first = std::strtoull(only, nullptr, 10);
+    count = 1;
+  }
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    const std::string problem = body(seed);
+    if (problem.empty()) continue;
+    FAIL_CHECK("seed " << seed << ": " << problem << "; repeat with SPILLWAY_SIM_SEED=" << seed);
+    return;
+  }
+}
 
 /// Runs `program` once under a schedule and expects no report.
 inline void run_clean(const std::function<void(sim::Simulator&)>& program,
