@@ -204,9 +204,13 @@ void Engine::yielded() {
     timed.yielded(*this);
     return;
   }
+  static_cast<void>(take_turn());
+}
+
+// Schedules that prefer somebody would let a polling thread poll for ever: here they take turns.
+bool Engine::take_turn() {
   gather(false);
-  if (entities_.empty()) return;
-  // Schedules that prefer somebody would let a polling thread poll for ever: here they take turns.
+  if (entities_.empty()) return false;
   const bool draws = options.mode == Mode::kRandom || options.mode == Mode::kReplay;
   const std::size_t at = draws ? schedule.pick(entities_) : yields_++ % entities_.size();
   const std::uint32_t next = entities_[at];
@@ -214,6 +218,7 @@ void Engine::yielded() {
     threads.switch_to(next);
   else
     step(*streams[next - kDeviceEntity]);
+  return true;
 }
 
 bool Engine::run_one_other() {
@@ -386,7 +391,9 @@ void Engine::nudge(StreamPoint target) {
   } else if (options.mode == Mode::kLazy) {
     force(target);
   } else {
-    while (!is_complete(target) && run_one_other()) {
+    // Two threads that ask would hand to each other by priority, before any stream.
+    const bool turns = options.mode == Mode::kPct && threads.count() > 1;
+    while (!is_complete(target) && (turns ? take_turn() : run_one_other())) {
     }
   }
   if (faults.any() && !is_complete(target)) faults.polled(*this);

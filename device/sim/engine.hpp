@@ -295,6 +295,8 @@ class Engine final : public HostEnvironment, public MemoryObserver {
   bool give_up_streams();
   /// Runs one thing that is not the calling thread; false when there is none.
   bool run_one_other();
+  /// As run_one_other, by turns where the schedule has favourites.
+  bool take_turn();
 
   AccessList access_list;  // scratch of launches
 

@@ -24,6 +24,7 @@ namespace spillway::test {
 struct PageCallNotes {
   std::uint32_t locks_held = 0;  // calls with a lock held
   int maps = 0;
+  int refused_maps = 0;
   int unmaps = 0;
   int map_flags = 0;   // of the last map
   int refuse_map = 0;  // errno for maps whose flags contain refuse_flags
@@ -48,6 +49,7 @@ inline const HostPageCalls& noting_page_calls() {
         ++notes.maps;
         notes.map_flags = flags;
         if (notes.refuse_map != 0 && (flags & notes.refuse_flags) == notes.refuse_flags) {
+          ++notes.refused_maps;
           *error = notes.refuse_map;
           return nullptr;
         }

@@ -92,6 +92,39 @@ TEST_SUITE("sim") {
     CHECK(all.size() >= 4);  // different schedules are different runs
   }
 
+  TEST_CASE("threads that poll at once end in every mode, whoever is preferred") {
+    for (const Mode mode : {Mode::kEager, Mode::kLazy, Mode::kRandom, Mode::kPct}) {
+      const std::string name = sim::name_of(mode);
+      CAPTURE(name);
+      for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        CAPTURE(seed);
+        const auto sim = make(lab_options(mode, seed));
+        int polled = 0;
+        sim->run([&] {
+          Lab lab(*sim);
+          std::vector<Thread> pollers;
+          for (int w = 0; w < 3; ++w) {
+            const cu::Stream stream = lab.stream();
+            const cu::DevicePtr x = lab.device(kPage);
+            const cu::Event event = lab.event();
+            auto poller = Thread::start("poller", [&lab, &polled, stream, event, x] {
+              lab.enter();
+              lab.fill(stream, x, 1, kPage);
+              lab.record(event, stream);
+              while (lab.cu.cuEventQuery(event) == cu::Result::kNotReady) {
+              }
+              ++polled;
+            });
+            REQUIRE(poller.ok());
+            pollers.push_back(std::move(poller).value());
+          }
+        });
+        CHECK(polled == 3);
+        CHECK(sim->report_text() == "");
+      }
+    }
+  }
+
   TEST_CASE("the same seed gives the same run with several host threads") {
     const auto run = [](std::uint64_t seed) {
       const auto sim = make(lab_options(Mode::kRandom, seed));
