@@ -33,5 +33,6 @@ void add_convert(::CLI::App& app, Session& session);
 void add_inspect(::CLI::App& app, Session& session);
 void add_doctor(::CLI::App& app, Session& session);
 void add_calibrate(::CLI::App& app, Session& session);
+void add_pack(::CLI::App& app, Session& session);
 
 }  // namespace spillway::cli

@@ -64,6 +64,7 @@ int run(int argc, char** argv) {
   add_inspect(app, session);
   add_doctor(app, session);
   add_calibrate(app, session);
+  add_pack(app, session);
   try {
     app.parse(argc, argv);
   } catch (const ::CLI::ParseError& error) {

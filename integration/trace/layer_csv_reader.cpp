@@ -3,6 +3,7 @@
 // where known, dtype, params_bytes, workspace_bytes, kind, rng. See docs/input_formats.md for what
 // a line becomes.
 #include "core/units.hpp"
+#include "integration/trace/csv_cells.hpp"
 #include "integration/trace/emitter.hpp"
 #include "integration/trace/formats.hpp"
 #include "integration/trace/op_names.hpp"
@@ -60,56 +61,6 @@ struct Layer {
   bool rng = false;
 };
 
-struct Cell {
-  std::string text;
-  std::size_t begin = 0;  // in the line
-};
-
-std::string_view trim(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
-/// Splits at commas; a cell in double quotes may hold commas, and "" for a quote. Nothing when a
-/// quote stays open.
-std::optional<std::vector<Cell>> split(std::string_view line) {
-  std::vector<Cell> cells;
-  std::size_t at = 0;
-  for (;;) {
-    while (at < line.size() && (line[at] == ' ' || line[at] == '\t')) ++at;
-    Cell cell;
-    cell.begin = at;
-    if (at < line.size() && line[at] == '"') {
-      for (++at;; ++at) {
-        if (at >= line.size()) return std::nullopt;
-        if (line[at] == '"' && (at + 1 >= line.size() || line[at + 1] != '"')) break;
-        if (line[at] == '"') ++at;
-        cell.text += line[at];
-      }
-      ++at;
-      while (at < line.size() && (line[at] == ' ' || line[at] == '\t')) ++at;
-      if (at < line.size() && line[at] != ',') return std::nullopt;
-    } else {
-      const std::size_t end = std::min(line.find(',', at), line.size());
-      cell.text = trim(line.substr(at, end - at));
-      at = end;
-    }
-    cells.push_back(std::move(cell));
-    if (at >= line.size()) return cells;
-    ++at;
-  }
-}
-
-bool is_comment(std::string_view line) {
-  const std::string_view text = trim(line);
-  return text.empty() || text.front() == '#';
-}
-
-std::string_view without_mark(std::string_view text) {
-  return text.substr(0, 3) == "\xef\xbb\xbf" ? text.substr(3) : text;
-}
-
 class LayerCsvReader {
  public:
   LayerCsvReader(BufferedInput& input, TraceSink& sink) : input_(input), out_(sink) {}
@@ -121,8 +72,8 @@ class LayerCsvReader {
       if (ended) break;
       offset_ = input_.offset();
       SPW_ASSIGN_OR_RETURN(std::string_view line, input_.line(kLineMaxBytes));
-      if (offset_ == 0) line = without_mark(line);
-      if (is_comment(line)) continue;
+      if (offset_ == 0) line = without_byte_order_mark(line);
+      if (is_csv_comment(line)) continue;
       SPW_RETURN_IF_ERROR(header ? read_header(line) : read_layer(line));
       header = false;
     }
@@ -148,11 +99,11 @@ class LayerCsvReader {
   static std::string quoted(std::string_view text) { return "\"" + clean_utf8(text, 64) + "\""; }
 
   Status read_header(std::string_view line) {
-    const auto cells = split(line);
+    const auto cells = split_csv_line(line);
     if (!cells) return bad(0, "expected a header of names between commas, found an open quote");
     cell_count_ = cells->size();
     for (std::size_t i = 0; i < cells->size(); ++i) {
-      const Cell& cell = (*cells)[i];
+      const CsvCell& cell = (*cells)[i];
       const auto known = std::find(kColumns.begin(), kColumns.end(), cell.text);
       if (known == kColumns.end()) {
         if (i < 64)
@@ -171,11 +122,11 @@ class LayerCsvReader {
   }
 
   /// The text of a column; "" when the table does not have it.
-  std::string_view text(const std::vector<Cell>& cells, Column column) const {
+  std::string_view text(const std::vector<CsvCell>& cells, Column column) const {
     return cell_of_[column] ? std::string_view(cells[*cell_of_[column]].text) : std::string_view();
   }
 
-  Status read_bytes(const std::vector<Cell>& cells, Column column, std::uint64_t* bytes) const {
+  Status read_bytes(const std::vector<CsvCell>& cells, Column column, std::uint64_t* bytes) const {
     const std::string_view found = text(cells, column);
     if (found.empty() && column >= kRequiredColumns) return {};
     const auto parsed = parse_bytes(found);
@@ -187,7 +138,7 @@ class LayerCsvReader {
     return {};
   }
 
-  Status read_us(const std::vector<Cell>& cells, Column column, std::uint64_t* ns) const {
+  Status read_us(const std::vector<CsvCell>& cells, Column column, std::uint64_t* ns) const {
     const std::string_view found = text(cells, column);
     double us = -1;
     const auto [end, error] = std::from_chars(found.data(), found.data() + found.size(), us);
@@ -201,7 +152,7 @@ class LayerCsvReader {
   }
 
   Status read_layer(std::string_view line) {
-    const auto cells = split(line);
+    const auto cells = split_csv_line(line);
     if (!cells) return bad(0, "expected cells between commas, found an open quote");
     if (cells->size() != cell_count_)
       return bad(0,
@@ -221,7 +172,7 @@ class LayerCsvReader {
     return {};
   }
 
-  Status read_marks(const std::vector<Cell>& cells, Layer* layer) const {
+  Status read_marks(const std::vector<CsvCell>& cells, Layer* layer) const {
     if (const std::string_view dtype = text(cells, kDtype); !dtype.empty()) {
       layer->dtype = parse_dtype(dtype);
       if (layer->dtype == Dtype::kUnknown)
@@ -337,18 +288,18 @@ class LayerCsvReader {
 }  // namespace
 
 bool matches_layer_csv(std::string_view head) {
-  head = without_mark(head);
+  head = without_byte_order_mark(head);
   while (!head.empty()) {
     const std::size_t end = std::min(head.find('\n'), head.size());
     std::string_view line = head.substr(0, end);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     head.remove_prefix(std::min(end + 1, head.size()));
-    if (is_comment(line)) continue;
-    const auto cells = split(line);
+    if (is_csv_comment(line)) continue;
+    const auto cells = split_csv_line(line);
     if (!cells) return false;
     const auto has = [&cells](std::string_view name) {
       return std::any_of(
-          cells->begin(), cells->end(), [name](const Cell& cell) { return cell.text == name; });
+          cells->begin(), cells->end(), [name](const CsvCell& cell) { return cell.text == name; });
     };
     return has("name") && has("bytes") && (has("forward_us") || has("backward_us"));
   }
