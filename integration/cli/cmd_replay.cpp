@@ -113,7 +113,7 @@ void add_replay(::CLI::App& app, Session& session) {
           ->add_option("--allocator",
                        options->allocator,
                        "run the trace's own allocations and frees over an allocator instead: "
-                       "pool, pytorch, best-fit, first-fit, or all")
+                       "pool, planned, pytorch, best-fit, first-fit, or all")
           ->type_name("NAME");
   allocator->excludes(policy);
   command

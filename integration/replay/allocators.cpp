@@ -9,14 +9,16 @@
 namespace spillway {
 
 const std::vector<std::string_view>& allocator_names() {
-  static const std::vector<std::string_view> names = {"pool", "pytorch", "best-fit", "first-fit"};
-  return names;
+  static const std::vector<std::string_view> kNames = {
+      "pool", "planned", "pytorch", "best-fit", "first-fit"};
+  return kNames;
 }
 
 Result<std::unique_ptr<AllocatorUnderTest>> make_allocator(std::string_view name,
                                                            const AllocationTrace& trace,
                                                            std::uint64_t budget_bytes) {
   if (name == "pool") return make_pool_under_test(trace, budget_bytes, PoolService::kOnline);
+  if (name == "planned") return make_pool_under_test(trace, budget_bytes, PoolService::kPlanned);
   std::unique_ptr<AllocatorUnderTest> made;
   if (name == "pytorch") made = std::make_unique<PytorchModel>(budget_bytes);
   if (name == "best-fit") made = std::make_unique<FitModel>(FitModel::Fit::kBest, budget_bytes);

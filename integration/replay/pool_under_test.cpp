@@ -4,6 +4,8 @@
 #include "integration/replay/pool_under_test.hpp"
 
 #include "allocator/device_pool.hpp"
+#include "allocator/packing.hpp"
+#include "allocator/quantum.hpp"
 #include "core/host_scheduler.hpp"
 #include "core/units.hpp"
 #include "device/context.hpp"
@@ -27,11 +29,13 @@ class PoolUnderTest final : public AllocatorUnderTest {
   PoolUnderTest(std::unique_ptr<sim::Simulator> simulator,
                 const AllocationTrace& trace,
                 std::uint64_t budget_bytes,
-                PoolService service)
+                PoolService service,
+                const AllocationTrace& planned_from)
       : simulator_(std::move(simulator)),
         trace_(trace),
         budget_bytes_(budget_bytes),
-        service_(service) {}
+        service_(service),
+        planned_from_(planned_from) {}
 
   [[nodiscard]] std::string_view name() const override {
     return service_ == PoolService::kPlanned ? "planned" : "pool";
@@ -124,6 +128,11 @@ class PoolUnderTest final : public AllocatorUnderTest {
     tags_.reserve(trace_.blocks.size());
     for (const ReplayBlock& block : trace_.blocks)
       tags_.push_back(pool_->tag(block.tag, block.name));
+    if (service_ != PoolService::kPlanned || streams_.empty()) return {};
+    SPW_ASSIGN_OR_RETURN(PlannedStep step, plan_step(planned_from_));
+    SPW_RETURN_IF_ERROR(
+        pool_->load_layout(std::move(step.items), step.height_bytes, streams_.front().ref()));
+    pool_->begin_step();
     return {};
   }
 
@@ -131,6 +140,7 @@ class PoolUnderTest final : public AllocatorUnderTest {
   const AllocationTrace& trace_;
   std::uint64_t budget_bytes_;
   PoolService service_;
+  const AllocationTrace& planned_from_;
   std::optional<Context> context_;
   std::vector<Stream> streams_;
   std::unique_ptr<DevicePool> pool_;
@@ -140,9 +150,44 @@ class PoolUnderTest final : public AllocatorUnderTest {
 
 }  // namespace
 
-Result<std::unique_ptr<AllocatorUnderTest>> make_pool_under_test(const AllocationTrace& trace,
-                                                                 std::uint64_t budget_bytes,
-                                                                 PoolService service) {
+Result<PlannedStep> plan_step(const AllocationTrace& trace) {
+  const std::uint64_t end = trace.events.size() + 1;
+  std::vector<Lifetime> lifetimes;
+  std::vector<std::size_t> item_of(trace.blocks.size());
+  std::uint64_t alive_bytes = 0;
+  std::uint64_t load_bytes = 0;
+  const auto born = [&](std::uint32_t block, std::uint64_t begin) {
+    item_of[block] = lifetimes.size();
+    alive_bytes += bytes_of(quanta_for(trace.blocks[block].bytes));
+    load_bytes = std::max(load_bytes, alive_bytes);
+    lifetimes.push_back({trace.blocks[block].bytes, begin, end});
+  };
+  for (std::uint32_t block = 0; block < trace.preexisting_count; ++block) born(block, 0);
+  for (std::uint32_t i = 0; i < trace.events.size(); ++i) {
+    const ReplayEvent& event = trace.events[i];
+    if (event.is_alloc) {
+      born(event.block, i + 1);
+    } else {
+      lifetimes[item_of[event.block]].end = i + 1;
+      alive_bytes -= bytes_of(quanta_for(trace.blocks[event.block].bytes));
+    }
+  }
+  // The granules that hold the range cost about as much as the last thousandth of it.
+  PackingOptions options;
+  options.capacity_bytes = load_bytes + load_bytes / 1000;
+  SPW_ASSIGN_OR_RETURN(const PackedLayout layout, lay_out(lifetimes, kQuantumBytes, options));
+  PlannedStep step;
+  step.height_bytes = layout.height_bytes;
+  for (std::size_t i = 0; i < lifetimes.size(); ++i)
+    step.items.push_back({lifetimes[i].bytes, layout.offsets[i]});
+  return step;
+}
+
+Result<std::unique_ptr<AllocatorUnderTest>> make_pool_under_test(
+    const AllocationTrace& trace,
+    std::uint64_t budget_bytes,
+    PoolService service,
+    const AllocationTrace* planned_from) {
   // Twice what is alive at once is more than any pool here takes; a budget says it exactly.
   const std::uint64_t wanted =
       budget_bytes != 0 ? budget_bytes : trace.live_peak_bytes + trace.live_peak_bytes;
@@ -157,7 +202,11 @@ Result<std::unique_ptr<AllocatorUnderTest>> make_pool_under_test(const Allocatio
   options.memory_bytes = (wanted + 2 * kRoundBytes - 1) / kRoundBytes * kRoundBytes;
   SPW_ASSIGN_OR_RETURN(auto simulator, sim::Simulator::create(options));
   return std::unique_ptr<AllocatorUnderTest>(
-      std::make_unique<PoolUnderTest>(std::move(simulator), trace, budget_bytes, service));
+      std::make_unique<PoolUnderTest>(std::move(simulator),
+                                      trace,
+                                      budget_bytes,
+                                      service,
+                                      planned_from != nullptr ? *planned_from : trace));
 }
 
 }  // namespace spillway

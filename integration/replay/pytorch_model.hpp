@@ -43,7 +43,9 @@ class PytorchModel final : public AllocatorUnderTest {
   struct Pool {
     std::uint32_t stream = 0;
     bool small = false;
-    friend auto operator<=>(const Pool&, const Pool&) = default;
+    friend bool operator<(const Pool& a, const Pool& b) {
+      return std::tie(a.stream, a.small) < std::tie(b.stream, b.small);
+    }
   };
   struct Segment {
     std::uint64_t bytes = 0;
