@@ -34,6 +34,7 @@ std::string hex(std::uintptr_t address) {
 }  // namespace
 
 Result<PinnedBlock> PinnedPool::allocate(std::uint64_t bytes, StreamRef stream, WaitPolicy policy) {
+  SPW_RETURN_IF_ERROR(check_stream(stream));
   SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
   return serve({bytes, stream, stream.id(), capture_id, policy});
 }
@@ -278,6 +279,7 @@ Status PinnedPool::refuse_free(std::uintptr_t address) const {
 }
 
 Status PinnedPool::free(void* pointer, StreamRef stream) {
+  SPW_RETURN_IF_ERROR(check_stream(stream));
   SPW_ASSIGN_OR_RETURN(const Freeing freeing, begin_free(pointer));
   Status status = order_free(freeing, stream);
   if (!status.ok()) {
@@ -350,6 +352,18 @@ Result<std::uint64_t> PinnedPool::capture_of(StreamRef stream) const {
   SPW_CU_TRY(driver_->cuStreamGetCaptureInfo(
       stream.handle(), &status, &capture_id, nullptr, nullptr, nullptr));
   return status == cu::StreamCaptureStatus::kNone ? std::uint64_t{0} : capture_id;
+}
+
+Status PinnedPool::check_stream(StreamRef stream) {
+  Atomic<std::uint64_t>& known = known_streams_[stream.id() % kKnownStreams];
+  if (known.load(std::memory_order_relaxed) == stream.id() + 1) return {};
+  cu::Context context = nullptr;
+  SPW_CU_TRY(driver_->cuStreamGetCtx(stream.handle(), &context));
+  if (context != context_->handle())
+    return {Code::kInvalidArgument,
+            "pinned pool: stream " + std::to_string(stream.id()) + " is of another context"};
+  known.store(stream.id() + 1, std::memory_order_relaxed);
+  return {};
 }
 
 // ---- what it tells

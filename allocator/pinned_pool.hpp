@@ -7,6 +7,7 @@
 #include "allocator/host_limits.hpp"
 #include "allocator/host_mapping.hpp"
 #include "allocator/pinned_blocks.hpp"
+#include "core/atomic.hpp"
 #include "core/condition.hpp"
 #include "core/mutex.hpp"
 #include "core/status.hpp"
@@ -119,22 +120,24 @@ class PinnedPool {
   /// REQUIRES: no block is allocated (SPW_CHECK); captured work is not running.
   ~PinnedPool();
 
-  /// For work in `stream`: it may use the memory at once, the host only after it has waited for the
-  /// stream. kInvalidArgument for 0 bytes; kOutOfMemory with a text that says who holds what and
-  /// what was tried, state unchanged; errors of the driver as they come (a lost context, a stream
-  /// that was destroyed). In a capture: idle memory, memory freed earlier in the same capture, or
-  /// more memory; nothing that belongs to the capture is ever queried.
+  /// For work in `stream`, of the pool's context: it may use the memory at once, the host only
+  /// after it has waited for the stream. kInvalidArgument for 0 bytes; kOutOfMemory with a text
+  /// that says who holds what and what was tried, state unchanged; errors of the driver as they
+  /// come (a lost context, a stream that was destroyed). In a capture: idle memory, memory freed
+  /// earlier in the same capture, or more memory; nothing that belongs to the capture is ever
+  /// queried.
   Result<PinnedBlock> allocate(std::uint64_t bytes,
                                StreamRef stream,
                                WaitPolicy policy = WaitPolicy::kNone);
   /// For the host: nothing uses the memory any more. kInvalidArgument for WaitPolicy::kStream.
   Result<PinnedBlock> allocate(std::uint64_t bytes, WaitPolicy policy = WaitPolicy::kNone);
 
-  /// All uses come before this point of `stream`; later work of that stream may reuse the memory at
-  /// once, all else when the stream has come so far. kInvalidArgument: not the begin of a block in
-  /// use (never seen, interior, freed already, being freed by another thread), with a text that
-  /// says which. Any failure, a destroyed stream included, leaves the block allocated: free it by
-  /// another stream, or without one. In a capture the memory belongs to the capture from here on.
+  /// All uses come before this point of `stream`, of the pool's context; later work of that stream
+  /// may reuse the memory at once, all else when the stream has come so far. kInvalidArgument: not
+  /// the begin of a block in use (never seen, interior, freed already, being freed by another
+  /// thread), with a text that says which. Any failure, a destroyed stream included, leaves the
+  /// block allocated: free it by another stream, or without one. In a capture the memory belongs to
+  /// the capture from here on.
   Status free(void* pointer, StreamRef stream);
   /// The host knows that all uses have ended.
   Status free(void* pointer);
@@ -206,6 +209,8 @@ class PinnedPool {
   Status order_free(const Freeing& freeing, StreamRef stream);
   Status refuse_free(std::uintptr_t address) const SPW_REQUIRES(mutex_);
   Result<std::uint64_t> capture_of(StreamRef stream) const;
+  /// kInvalidArgument for a stream of another context, whose events could not be recorded there.
+  Status check_stream(StreamRef stream);
   [[nodiscard]] std::string out_of_memory_text(const Request& request, const Effort& effort) const
       SPW_REQUIRES(mutex_);
 
@@ -253,6 +258,11 @@ class PinnedPool {
   std::uint32_t step_depth_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint32_t releasing_count_ SPW_GUARDED_BY(mutex_) = 0;
   bool closing_ SPW_GUARDED_BY(mutex_) = false;
+
+  // Ids of streams that were found to be of this context, plus 1; 0: none. Hints: ids are never
+  // given twice, and who is not here is asked about again.
+  static constexpr std::size_t kKnownStreams = 64;
+  Atomic<std::uint64_t> known_streams_[kKnownStreams];
 };
 
 }  // namespace spillway

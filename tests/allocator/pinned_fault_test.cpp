@@ -150,14 +150,16 @@ int mappings_left() {
 }
 
 // Calls that may fail for want of something, and calls that only a lost context makes fail.
-constexpr const char* kMayFail[] = {"cuStreamGetCaptureInfo",
+constexpr const char* kMayFail[] = {"cuStreamGetCtx",
+                                    "cuStreamGetCaptureInfo",
                                     "cuEventCreate",
                                     "cuEventRecord",
                                     "cuEventQuery",
                                     "cuEventSynchronize",
                                     "cuStreamWaitEvent",
                                     "cuMemHostRegister"};
-constexpr const char* kMayBeLost[] = {"cuStreamGetCaptureInfo",
+constexpr const char* kMayBeLost[] = {"cuStreamGetCtx",
+                                      "cuStreamGetCaptureInfo",
                                       "cuEventCreate",
                                       "cuEventRecord",
                                       "cuEventQuery",

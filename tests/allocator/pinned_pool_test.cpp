@@ -488,6 +488,39 @@ TEST_SUITE("fault") {
     CHECK(simulator.reports().size() == 2);
   }
 
+  TEST_CASE("a stream of another device is refused, and the block stays in use") {
+    sim::Options options = test::lab_options();
+    options.devices = 2;
+    auto made = sim::Simulator::create(options);
+    REQUIRE(made.ok());
+    sim::Simulator& simulator = *made.value();
+    simulator.run([&] {
+      PoolLab t(simulator);
+      cu::Context other = nullptr;
+      CHECK(t.lab.cu.cuDevicePrimaryCtxRetain(&other, 1) == cu::Result::kSuccess);
+      CHECK(t.lab.cu.cuCtxSetCurrent(other) == cu::Result::kSuccess);
+      const StreamRef foreign = t.stream();
+      const PinnedBlock block = t.pool->allocate(kN).value();
+      for (const Status& status :
+           {t.pool->free(block.data, foreign), t.pool->allocate(kN, foreign).status()}) {
+        CHECK(status.code() == Code::kInvalidArgument);
+        CHECK(contains(status.message(), "of another context"));
+      }
+      CHECK(t.pool->stats().live_count == 1);
+      // From a thread on which the other device is current, its own streams are fine.
+      CHECK(t.lab.cu.cuCtxSetCurrent(t.lab.context()) == cu::Result::kSuccess);
+      const StreamRef own = t.stream();
+      CHECK(t.lab.cu.cuCtxSetCurrent(other) == cu::Result::kSuccess);
+      CHECK(t.pool->free(block.data).ok());
+      const PinnedBlock second = t.pool->allocate(kN, own).value();
+      CHECK(t.pool->free(second.data).ok());
+      CHECK(t.lab.cu.cuCtxSetCurrent(t.lab.context()) == cu::Result::kSuccess);
+      t.pool.reset();
+      CHECK(t.lab.cu.cuDevicePrimaryCtxRelease(1) == cu::Result::kSuccess);
+    });
+    CHECK(simulator.report_text() == "");
+  }
+
   TEST_CASE("memory freed before its stream was destroyed becomes idle by its event") {
     run_clean([](sim::Simulator& simulator) {
       PoolLab t(simulator, small_pool(64 * kKiB));

@@ -94,6 +94,10 @@ Driver idle_driver() {
   d.cuCtxPushCurrent = [](cu::Context) { return cu::Result::kSuccess; };
   d.cuCtxPopCurrent = [](cu::Context*) { return cu::Result::kSuccess; };
   d.cuThreadExchangeStreamCaptureMode = [](cu::StreamCaptureMode*) { return cu::Result::kSuccess; };
+  d.cuStreamGetCtx = [](cu::Stream, cu::Context* context) {
+    *context = reinterpret_cast<cu::Context>(std::uintptr_t{64});  // NOLINT
+    return cu::Result::kSuccess;
+  };
   d.cuStreamGetCaptureInfo = [](cu::Stream,
                                 cu::StreamCaptureStatus* status,
                                 unsigned long long*,
