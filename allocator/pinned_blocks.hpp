@@ -98,6 +98,9 @@ class PinnedBlocks {
   [[nodiscard]] Block* best_pending(std::uint64_t stream_id,
                                     std::uint64_t capture_id,
                                     std::uint64_t bytes) const;
+  [[nodiscard]] bool has_pending(std::uint64_t stream_id, std::uint64_t capture_id) const {
+    return groups_.count({capture_id, stream_id}) != 0;
+  }
   /// The run with the fewest fences to wait for, of free blocks, pending ones of this stream and
   /// capture, and, with `foreign`, pending ones of other streams of the capture.
   [[nodiscard]] Run best_run(std::uint64_t bytes,

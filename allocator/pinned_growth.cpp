@@ -159,6 +159,15 @@ Result<PinnedPool::Attempt> PinnedPool::grow(const Request& request, Effort* eff
       return attempt;
     }
     bytes = slab_size(request.bytes);
+    if (bytes == 0 && releasing_count_ != 0) {
+      // Bytes on their way out are still charged: a moment later there is room.
+      const std::uint64_t serial = release_serial_;
+      changed_.wait(lock, [&]() SPW_NO_THREAD_SAFETY { return release_serial_ != serial; });
+      effort->add_wait(host_now_ns() - begin_ns);
+      Attempt attempt;
+      attempt.again = true;
+      return attempt;
+    }
     if (bytes == 0) return Attempt{};
     if (step_depth_ != 0 && bytes >= refused_bytes_) {
       if (effort->growth.ok())
@@ -273,7 +282,7 @@ Status PinnedPool::finish_ahead() {
 
 void PinnedPool::begin_step() {
   UniqueLock lock(mutex_);
-  ++step_depth_;  // from here on no release begins
+  if (step_depth_++ == 0) refused_bytes_ = kNothingRefused;  // from here on no release begins
   changed_.wait(lock, [&]() SPW_NO_THREAD_SAFETY { return releasing_count_ == 0; });
 }
 
@@ -281,7 +290,7 @@ Status PinnedPool::end_step() {
   const LockGuard lock(mutex_);
   if (step_depth_ == 0)
     return {Code::kInvalidArgument, "pinned pool: a step ends that did not begin"};
-  if (--step_depth_ == 0) refused_bytes_ = ~std::uint64_t{0};
+  --step_depth_;
   return {};
 }
 
@@ -334,6 +343,7 @@ Result<std::uint64_t> PinnedPool::release(std::vector<SlabMemory> slabs) {
     add_slab(std::move(slab));
   }
   --releasing_count_;
+  ++release_serial_;
   changed_.notify_all();
   if (!status.ok()) return status;
   return released_bytes;
@@ -348,7 +358,6 @@ Result<std::uint64_t> PinnedPool::trim(std::uint64_t keep_bytes) {
     if (step_depth_ != 0)
       return Status(Code::kInvalidArgument, "pinned pool: nothing is unregistered inside a step");
     if (reserved() > keep_bytes) idle = take_idle(reserved() - keep_bytes);
-    refused_bytes_ = ~std::uint64_t{0};
   }
   return release(std::move(idle));
 }

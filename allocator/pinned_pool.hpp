@@ -253,10 +253,12 @@ class PinnedPool {
   std::uint64_t growth_number_ SPW_GUARDED_BY(mutex_) = 0;  // of the latest
   std::uint64_t ahead_count_ SPW_GUARDED_BY(mutex_) = 0;    // registrations of reserve_ahead()
   // The smallest slab that could not be registered in this step: not tried again in it.
-  std::uint64_t refused_bytes_ SPW_GUARDED_BY(mutex_) = ~std::uint64_t{0};
+  static constexpr std::uint64_t kNothingRefused = ~std::uint64_t{0};
+  std::uint64_t refused_bytes_ SPW_GUARDED_BY(mutex_) = kNothingRefused;
   Status ahead_failure_ SPW_GUARDED_BY(mutex_);
   std::uint32_t step_depth_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint32_t releasing_count_ SPW_GUARDED_BY(mutex_) = 0;
+  std::uint64_t release_serial_ SPW_GUARDED_BY(mutex_) = 0;  // releases that have ended
   bool closing_ SPW_GUARDED_BY(mutex_) = false;
 
   // Ids of streams that were found to be of this context, plus 1; 0: none. Hints: ids are never

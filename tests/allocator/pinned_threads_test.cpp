@@ -172,6 +172,32 @@ TEST_SUITE("sim") {
     }
   }
 
+  TEST_CASE("a request that needs the whole cap waits for a trim that is under way") {
+    test::for_seeds(60, [&](std::uint64_t seed) {
+      auto made = sim::Simulator::create(test::lab_options(sim::Mode::kRandom, seed));
+      REQUIRE(made.ok());
+      std::string problem;
+      made.value()->run([&] {
+        PoolLab t(*made.value(), small_pool(64 * kKiB));
+        const auto first = t.pool->allocate(kKiB);
+        if (!first.ok() || !t.pool->free(first.value().data).ok()) problem = "no first block";
+        auto trimmer = Thread::start("trimmer", [&] {
+          t.lab.enter();
+          if (!t.pool->trim().ok()) problem = "trim";
+        });
+        REQUIRE(trimmer.ok());
+        const auto all = t.pool->allocate(64 * kKiB);
+        if (!all.ok()) {
+          problem = all.status().message();
+        } else if (!t.pool->free(all.value().data).ok()) {
+          problem = "free";
+        }
+        trimmer.value().join();
+      });
+      return problem + made.value()->report_text();
+    });
+  }
+
   TEST_CASE("requests that wait for one registration share it") {
     // Four threads want what one slab holds: more than one registration would be a convoy of them.
     std::uint64_t one = 0;
