@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names of the status codes.
+// Names of the status codes, and the text of an ok Status.
 #include "core/status.hpp"
 
 namespace spillway {
@@ -28,6 +28,11 @@ std::string_view code_name(Code code) {
       return "internal error";
   }
   return "unknown";
+}
+
+const std::string& Status::no_message() {
+  static const std::string none;
+  return none;
 }
 
 }  // namespace spillway

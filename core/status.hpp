@@ -3,6 +3,7 @@
 // value or a Status). Programmer errors go through core/check.hpp instead. Nothing here throws.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,18 +27,40 @@ enum class Code {
 /// Lower-case name of a code, as printed in messages ("bad input").
 std::string_view code_name(Code code);
 
+/// One pointer: an ok Status is made, moved and destroyed without touching memory, so that hot
+/// paths may return it.
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(Code code, std::string message) : code_(code), message_(std::move(message)) {}
+  Status(Code code, std::string message)
+      : failure_(code == Code::kOk ? nullptr
+                                   : std::make_unique<Failure>(Failure{code, std::move(message)})) {
+  }
+  Status(const Status& other)
+      : failure_(other.ok() ? nullptr : std::make_unique<Failure>(*other.failure_)) {}
+  Status& operator=(const Status& other) {
+    if (this != &other) *this = Status(other);
+    return *this;
+  }
+  Status(Status&&) noexcept = default;
+  Status& operator=(Status&&) noexcept = default;
+  ~Status() = default;
 
-  [[nodiscard]] bool ok() const { return code_ == Code::kOk; }
-  [[nodiscard]] Code code() const { return code_; }
-  [[nodiscard]] const std::string& message() const { return message_; }
+  [[nodiscard]] bool ok() const { return failure_ == nullptr; }
+  [[nodiscard]] Code code() const { return ok() ? Code::kOk : failure_->code; }
+  /// Empty when ok.
+  [[nodiscard]] const std::string& message() const {
+    return ok() ? no_message() : failure_->message;
+  }
 
  private:
-  Code code_ = Code::kOk;
-  std::string message_;
+  struct Failure {
+    Code code;
+    std::string message;
+  };
+  static const std::string& no_message();
+
+  std::unique_ptr<Failure> failure_;
 };
 
 /// A value of type T, or the Status that says why there is none. Invariant: has a value iff
