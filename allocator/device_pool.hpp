@@ -117,8 +117,8 @@ class DevicePool {
   [[nodiscard]] PoolStats stats() const;
   void reset_peaks();
   [[nodiscard]] PoolSnapshot snapshot() const;
-  /// Empty, or what is broken.
-  [[nodiscard]] std::string check_invariants() const;
+  /// Ok, or kInternal and what is broken.
+  [[nodiscard]] Status check_invariants() const;
 
  private:
   class Section;
@@ -169,6 +169,10 @@ class DevicePool {
   static constexpr LabelIndex kNoLabel = 0xffff;
   static constexpr std::size_t kCommChunksMax = 1024;
   static constexpr std::uint64_t kFreesUntilCalm = 4096;
+  // Growths that may remap although the budget has room: so many at first, and one more for so
+  // many allocations.
+  static constexpr std::uint32_t kRemapCredit = 512;
+  static constexpr std::uint64_t kAllocationsPerRemap = 4096;
 
   DevicePool(const Context& context, const DevicePoolOptions& options);
   Status start();
@@ -259,6 +263,7 @@ class DevicePool {
   void end_layout() SPW_REQUIRES(mutex_);
 
   // pool_report.cpp
+  [[nodiscard]] std::string broken_invariant() const SPW_REQUIRES(mutex_);
   PoolStats stats_locked() const SPW_REQUIRES(mutex_);
   Status memory_table(const std::string& headline) const;
 
@@ -293,6 +298,8 @@ class DevicePool {
   LayoutCursor layout_ SPW_GUARDED_BY(mutex_);
   std::uint64_t creating_bytes_ SPW_GUARDED_BY(mutex_) = 0;  // charged, not yet mapped
   std::uint64_t budget_bytes_ SPW_GUARDED_BY(mutex_) = 0;
+  std::uint32_t remap_credit_ SPW_GUARDED_BY(mutex_) = kRemapCredit;
+  std::uint64_t remap_credit_earned_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint64_t frees_until_calm_ SPW_GUARDED_BY(mutex_) = 0;  // marks are recorded until then
   PoolStats stats_ SPW_GUARDED_BY(mutex_);
 };

@@ -137,6 +137,7 @@ bool DevicePool::plan_growth(const Request& request, bool press, Growth& growth)
       static_cast<double>(after - live) > options_.defragment_slack * static_cast<double>(after);
   if (over_budget && !press) return false;
   if (press || slack) find_donors(request, press, growth);
+  if (!over_budget && !growth.donors.empty()) --remap_credit_;
   Granule missing = growth.target_granules;
   for (const Growth::Donor& donor : growth.donors) missing -= handles_.begins_at(donor.at).granules;
   while (missing != 0) {

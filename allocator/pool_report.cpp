@@ -143,8 +143,14 @@ PoolSnapshot DevicePool::snapshot() const {
   return snapshot;
 }
 
-std::string DevicePool::check_invariants() const {
+Status DevicePool::check_invariants() const {
   const Section section(*this);
+  std::string broken = broken_invariant();
+  if (broken.empty()) return {};
+  return {Code::kInternal, "device pool: " + std::move(broken)};
+}
+
+std::string DevicePool::broken_invariant() const {
   if (std::string broken = space_.check_invariants(); !broken.empty()) return broken;
   if (std::string broken = streams_.check_invariants(); !broken.empty()) return broken;
   const std::uint64_t mapped = handles_.mapped_granules() * granule_bytes_;

@@ -118,6 +118,15 @@ Result<BlockIndex> DevicePool::try_everything(Request& request) {
       return taken;
     }
   }
+  {
+    const Section section(*this);
+    const std::uint64_t earned = stats_.allocation_count / kAllocationsPerRemap;
+    if (earned > remap_credit_earned_) {
+      remap_credit_ = static_cast<std::uint32_t>(
+          std::min<std::uint64_t>(kRemapCredit, remap_credit_ + earned - remap_credit_earned_));
+      remap_credit_earned_ = earned;
+    }
+  }
   const auto ready = [&]() -> BlockIndex {
     const Section section(*this);
     return space_.reserve(2) ? take_ready(request) : kNoBlock;

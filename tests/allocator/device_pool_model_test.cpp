@@ -59,11 +59,11 @@ class Program {
   void run(std::uint64_t operations) {
     for (std::uint64_t i = 0; i < operations && failure.empty(); ++i) {
       step();
-      if (i % 64 == 63 && failure.empty()) failure = pool_->check_invariants();
+      if (i % 64 == 63 && failure.empty()) failure = pool_->check_invariants().message();
       if (lab_.failure != cu::Result::kSuccess && failure.empty())
         failure = "a driver call of the test failed";
     }
-    if (failure.empty()) failure = pool_->check_invariants();
+    if (failure.empty()) failure = pool_->check_invariants().message();
     end();
   }
 
@@ -298,7 +298,7 @@ class Program {
     while (!live_.empty() && failure.empty()) give();
     pool_->unload_layout();
     lab_.cu.cuCtxSynchronize();
-    if (failure.empty()) failure = pool_->check_invariants();
+    if (failure.empty()) failure = pool_->check_invariants().message();
     if (failure.empty()) {
       totals();
       const auto trimmed = pool_->trim(0);
