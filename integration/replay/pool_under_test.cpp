@@ -48,8 +48,7 @@ class PoolUnderTest final : public AllocatorUnderTest {
       status = set_up();
       if (status.ok()) status = program();
       if (pool_ != nullptr) {
-        if (std::string broken = pool_->check_invariants(); !broken.empty())
-          status = Status(Code::kInternal, "the pool's books are wrong: " + broken);
+        if (const Status broken = pool_->check_invariants(); !broken.ok()) status = broken;
         final_ = pool_->stats();
         driver().cuCtxSynchronize();
         pool_.reset();

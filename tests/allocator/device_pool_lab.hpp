@@ -4,7 +4,6 @@
 #pragma once
 
 #include "allocator/device_pool.hpp"
-
 #include "tests/support/sim_lab.hpp"
 
 #include <doctest/doctest.h>
