@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Birth and end of the pool, and the path that nearly every call takes: one short critical section,
-// no driver call but the question whether the stream is capturing.
+// Birth and end of the pool, and its calls where pool_quick.cpp does not serve them.
 #include "allocator/device_pool.hpp"
 
 #include "allocator/pool_section.hpp"
@@ -13,14 +12,6 @@
 #include <new>
 
 namespace spillway {
-namespace {
-
-// Larger blocks go to the upper end of the hole that fits them, smaller ones to the lower end: the
-// rest of a hole then grows towards its own kind.
-constexpr Quanta kLargeQuanta = quanta_for(std::uint64_t{1} << 20);
-
-}  // namespace
-
 DevicePool::DevicePool(const Context& context, const DevicePoolOptions& options)
     : driver_(context.driver()),
       context_(context),
@@ -162,7 +153,7 @@ GroupIndex DevicePool::home_group(BlockIndex index) const {
 
 bool DevicePool::owns(cu::DevicePtr pointer) const { return place_of(pointer).has_value(); }
 
-// ---- the hot path
+// ---- what allocate_quickly and free_quickly leave
 
 Result<std::uint64_t> DevicePool::capture_of(StreamRef stream) const {
   if (!options_.detect_capture) return std::uint64_t{0};
@@ -183,69 +174,12 @@ Result<std::uint64_t> DevicePool::capture_of(StreamRef stream) const {
 }
 
 cu::DevicePtr DevicePool::hand_out(BlockIndex index, const Request& request) {
-  Block& block = space_.at(index);
-  block.label.set(streams_.label_of(space_, request.index, request.group));
-  block.epoch.set(++stats_.allocation_count);
-  block.tag.set(request.tag.value);
-  block.slack.set(static_cast<std::uint16_t>(bytes_of(request.quanta) - request.bytes));
-  block.link_next = 0;  // no use by another stream yet
-  tags_.add(request.tag, request.bytes);
-  stats_.requested_bytes += request.bytes;
-  stats_.requested_bytes_peak = std::max(stats_.requested_bytes_peak, stats_.requested_bytes);
-  stats_.allocated_bytes += bytes_of(request.quanta);
-  stats_.allocated_bytes_peak = std::max(stats_.allocated_bytes_peak, stats_.allocated_bytes);
-  return pointer_at(block.begin.get());
-}
-
-// ---- blocks given back a moment ago
-
-BlockIndex DevicePool::take_kept(const Request& request) {
-  const BlockIndex index = streams_.at(request.index).kept.take(request.quanta);
-  if (index == kNoBlock) return kNoBlock;
-  --kept_count_;
-  space_.change_state(index, BlockState::kKept, BlockState::kLive);
-  return index;
-}
-
-// REQUIRES: a live block of the arena, whose totals are gone.
-void DevicePool::keep(BlockIndex index, StreamIndex owner, std::uint64_t epoch) {
-  Block& block = space_.at(index);
-  const LabelIndex label = streams_.label_of(space_, owner, kArena);
-  block.label.set(label);
-  block.epoch.set(epoch);
-  space_.change_state(index, BlockState::kLive, BlockState::kKept);
-  ++kept_count_;
-  const BlockIndex leaves = streams_.at(owner).kept.put(index, block.quanta.get());
-  if (leaves == kNoBlock) return;
-  --kept_count_;
-  space_.give(leaves, label, space_.at(leaves).epoch.get());
-}
-
-void DevicePool::merge_kept() {
-  for (StreamIndex i = 0; kept_count_ != 0 && i < streams_.count(); ++i) {
-    streams_.at(i).kept.drain([&](BlockIndex index) {
-      const Block& block = space_.at(index);
-      --kept_count_;
-      space_.give(index, block.label.get(), block.epoch.get());
-    });
-  }
+  const LabelIndex label = streams_.label_of(space_, request.index, request.group);
+  return begin_live(index, label, request.bytes, request.tag);
 }
 
 BlockIndex DevicePool::take_ready(const Request& request) {
-  const LabelIndex label = streams_.label_of(space_, request.index, request.group);
-  BlockIndex best = space_.find_free(label, request.quanta);
-  const LabelIndex neutral = space_.neutral_of(request.group);
-  if (!space_.index_of(neutral).empty()) {
-    const BlockIndex other = space_.find_free(neutral, request.quanta);
-    if (best == kNoBlock ||
-        (other != kNoBlock && space_.at(other).quanta.get() < space_.at(best).quanta.get()))
-      best = other;
-  }
-  if (best == kNoBlock) return kNoBlock;
-  return space_.take(best,
-                     request.quanta,
-                     request.quanta >= kLargeQuanta ? Space::End::kHigh : Space::End::kLow,
-                     BlockState::kLive);
+  return take_ready(streams_.label_of(space_, request.index, request.group), request.quanta);
 }
 
 // The place that the layout has for this allocation, when it is free and needs no waiting. When it
@@ -289,7 +223,7 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
 
   cu::DevicePtr pointer = 0;
   {
-    const QuickSection section(*this);
+    const Section section(*this);
     if (!tags_.has(tag)) [[unlikely]]
       return Status(Code::kInvalidArgument, "device pool: there is no such tag");
     request.index = streams_.intern(stream, 0);
@@ -300,7 +234,6 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
       taken = take_planned(request);
       if (taken == kNoBlock && !request.planned) ++stats_.deviated_count;
     }
-    if (taken == kNoBlock && group == kArena && !request.planned) taken = take_kept(request);
     if (taken == kNoBlock && !request.planned) taken = take_ready(request);
     if (taken != kNoBlock) [[likely]]
       pointer = hand_out(taken, request);
@@ -312,6 +245,10 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
 }
 
 Result<cu::DevicePtr> DevicePool::allocate(std::uint64_t bytes, StreamRef stream, TagId tag) {
+  if (const cu::DevicePtr pointer = allocate_quickly(bytes, stream, tag); pointer != 0) [[likely]] {
+    if (observer_ != nullptr) observer_->block_allocated(pointer, bytes, stream.handle());
+    return pointer;
+  }
   return allocate_in(kArena, bytes, stream, tag);
 }
 
@@ -332,62 +269,16 @@ Result<BlockIndex> DevicePool::live_block(cu::DevicePtr pointer) const {
   return index;
 }
 
-// REQUIRES: the block is live. Its totals go; its state is the caller's to change.
-void DevicePool::end_live(BlockIndex index) {
-  const Block& block = space_.at(index);
-  const std::uint64_t held = bytes_of(block.quanta.get());
-  const std::uint64_t requested = held - block.slack.get();
-  tags_.remove(TagId(block.tag.get()), requested);
-  stats_.requested_bytes -= requested;
-  stats_.allocated_bytes -= held;
-  ++stats_.free_count;
-}
-
-bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
-  state.unmarked_bytes += bytes;
-  if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]]
-    return false;
-  if (frees_until_calm_ != 0) --frees_until_calm_;
-  if (state.unmarked_bytes < options_.mark_interval_bytes || state.retired) return false;
-  state.unmarked_bytes = 0;
-  return true;
-}
-
 Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
-  if (pointer == 0) return {};
-  SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
-  if (capture_id != 0 || observer_ != nullptr) [[unlikely]]
-    return free_with_care(pointer, stream, capture_id);
   StreamPoint to_mark;
-  {
-    const QuickSection section(*this);
-    const std::optional<Quanta> place = place_of(pointer);
-    const BlockIndex index = place ? space_.find_start(*place) : kNoBlock;
-    Block* block = index == kNoBlock ? nullptr : &space_.at(index);
-    const StreamIndex owner = streams_.intern(stream, 0);
-    const GroupIndex group = block == nullptr ? kArena : space_.group_of(block->label.get());
-    // Everything out of the ordinary, errors included, is decided on the other path.
-    if (block == nullptr || !block->is(BlockState::kLive) || block->begin.get() != *place ||
-        pointer_at(*place) != pointer || block->link_next != 0 || group >= kPlanned ||
-        owner == kNoStream) [[unlikely]] {
-      to_mark.epoch = 1;
-    } else {
-      end_live(index);
-      StreamState& state = streams_.at(owner);
-      const std::uint64_t epoch = ++state.epoch;
-      const std::uint64_t bytes = bytes_of(block->quanta.get());
-      if (group == kArena)
-        keep(index, owner, epoch);
-      else
-        space_.give(index, streams_.label_of(space_, owner, group), epoch);
-      if (wants_mark(state, bytes)) to_mark = {owner, epoch};
-    }
+  if (observer_ != nullptr || !free_quickly(pointer, stream, &to_mark)) [[unlikely]] {
+    if (pointer == 0) return {};
+    SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
+    return free_with_care(pointer, stream, capture_id);
   }
-  if (to_mark.epoch == 0) [[likely]]
-    return {};
-  if (to_mark.stream == kNoStream) return free_with_care(pointer, stream, capture_id);
   // The block is given back whatever comes of the mark; who needs it will try again.
-  static_cast<void>(mark(to_mark));
+  if (to_mark.stream != kNoStream) [[unlikely]]
+    static_cast<void>(mark(to_mark));
   return {};
 }
 

@@ -187,11 +187,25 @@ class DevicePool {
   [[nodiscard]] GroupIndex home_group(BlockIndex index) const SPW_REQUIRES(mutex_);
   [[nodiscard]] Quanta quanta_of(Granule granules) const { return granules * granule_quanta_; }
 
-  // device_pool.cpp: the hot path.
-  Result<std::uint64_t> capture_of(StreamRef stream) const;
-  BlockIndex take_kept(const Request& request) SPW_REQUIRES(mutex_);
-  void keep(BlockIndex index, StreamIndex owner, std::uint64_t epoch) SPW_REQUIRES(mutex_);
+  // pool_quick.cpp: the hot path.
+  cu::DevicePtr allocate_quickly(std::uint64_t bytes, StreamRef stream, TagId tag);
+  bool free_quickly(cu::DevicePtr pointer, StreamRef stream, StreamPoint* to_mark);
+  [[nodiscard]] bool may_capture(StreamRef stream) const {
+    if (!options_.detect_capture) return false;
+    auto status = cu::StreamCaptureStatus::kNone;
+    return driver_.cuStreamIsCapturing(stream.handle(), &status) != cu::Result::kSuccess ||
+           status != cu::StreamCaptureStatus::kNone;
+  }
+  BlockIndex take_ready(LabelIndex label, Quanta quanta) SPW_REQUIRES(mutex_);
+  void keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) SPW_REQUIRES(mutex_);
   void merge_kept() SPW_REQUIRES(mutex_);
+  cu::DevicePtr begin_live(BlockIndex index, LabelIndex label, std::uint64_t bytes, TagId tag)
+      SPW_REQUIRES(mutex_);
+  void end_live(BlockIndex index) SPW_REQUIRES(mutex_);
+  bool wants_mark(StreamState& state, std::uint64_t bytes) SPW_REQUIRES(mutex_);
+
+  // device_pool.cpp: the general one.
+  Result<std::uint64_t> capture_of(StreamRef stream) const;
   BlockIndex take_ready(const Request& request) SPW_REQUIRES(mutex_);
   BlockIndex take_planned(Request& request) SPW_REQUIRES(mutex_);
   cu::DevicePtr hand_out(BlockIndex index, const Request& request) SPW_REQUIRES(mutex_);
@@ -201,9 +215,7 @@ class DevicePool {
                                     TagId tag);
   Status free_with_care(cu::DevicePtr pointer, StreamRef stream, std::uint64_t capture_id);
   Result<BlockIndex> live_block(cu::DevicePtr pointer) const SPW_REQUIRES(mutex_);
-  void end_live(BlockIndex index) SPW_REQUIRES(mutex_);
   void drop_uses(BlockIndex index) SPW_REQUIRES(mutex_);
-  bool wants_mark(StreamState& state, std::uint64_t bytes) SPW_REQUIRES(mutex_);
 
   // pool_order.cpp: events, waits, deferred blocks.
   Result<std::shared_ptr<Event>> take_event();
@@ -291,7 +303,7 @@ class DevicePool {
   Quanta tail_ SPW_GUARDED_BY(mutex_) = 0;  // nothing was ever mapped from here on
   std::vector<Use> uses_ SPW_GUARDED_BY(mutex_);
   std::uint32_t free_use_ SPW_GUARDED_BY(mutex_) = 0;
-  std::uint32_t kept_count_ SPW_GUARDED_BY(mutex_) = 0;  // blocks in the rings of all streams
+  bool has_kept_ SPW_GUARDED_BY(mutex_) = false;  // some stream's ring may hold a block
   std::deque<Deferred> deferred_ SPW_GUARDED_BY(mutex_);
   std::deque<Capture> captures_ SPW_GUARDED_BY(mutex_);
   Events free_events_ SPW_GUARDED_BY(mutex_);

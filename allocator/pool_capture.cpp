@@ -253,8 +253,9 @@ Status DevicePool::free_with_care(cu::DevicePtr pointer,
         released ? space_.neutral_of(group) : label_for_freed(index, owner, capture_id, used);
     const std::uint64_t bytes = bytes_of(space_.at(index).quanta.get());
     if (!of_capture && group == kArena && home_group(index) == kArena) {
-      space_.change_state(index, BlockState::kClaimed, BlockState::kLive);
-      keep(index, owner, epoch);
+      static_cast<void>(streams_.label_of(space_, owner, kArena));  // made when new
+      space_.set_state(index, BlockState::kLive);
+      keep(index, state, epoch);
     } else {
       space_.give(index, label, epoch);
     }

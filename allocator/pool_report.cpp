@@ -175,7 +175,7 @@ std::string DevicePool::broken_invariant() const {
                   space_.group_of(block.label.get()) == kArena;
     });
   }
-  if (!kept_well || kept != kept_count_ || kept != space_.count_in(BlockState::kKept))
+  if (!kept_well || kept != space_.count_in(BlockState::kKept) || (kept != 0 && !has_kept_))
     return "kept blocks are not those in the rings";
   std::uint64_t live = 0, requested = 0, held = 0;
   std::vector<std::uint64_t> by_tag(tags_.count(), 0);

@@ -10,13 +10,13 @@ namespace spillway {
 GroupIndex Space::add_group() {
   const auto group = static_cast<GroupIndex>(neutral_.size());
   neutral_.push_back(static_cast<LabelIndex>(labels_.size()));
-  labels_.push_back({group, {}});
+  labels_.push_back(std::make_unique<Label>(Label{group, {}}));
   return group;
 }
 
 LabelIndex Space::add_label(GroupIndex group) {
   const auto label = static_cast<LabelIndex>(labels_.size());
-  labels_.push_back({group, {}});
+  labels_.push_back(std::make_unique<Label>(Label{group, {}}));
   return label;
 }
 
@@ -40,10 +40,10 @@ void Space::set_state(BlockIndex index, BlockState state) {
 }
 
 void Space::list(BlockIndex index) {
-  labels_[blocks_.at(index).label.get()].index.insert(blocks_, index);
+  labels_[blocks_.at(index).label.get()]->index.insert(blocks_, index);
 }
 void Space::unlist(BlockIndex index) {
-  labels_[blocks_.at(index).label.get()].index.erase(blocks_, index);
+  labels_[blocks_.at(index).label.get()]->index.erase(blocks_, index);
 }
 
 BlockIndex Space::add_region(Quanta begin, Quanta quanta, LabelIndex label) {
@@ -249,7 +249,7 @@ std::uint64_t Space::relabel_up_to(LabelIndex from,
                                    std::uint64_t epoch_max,
                                    LabelIndex to,
                                    std::uint64_t epoch) {
-  const FreeIndex& index = labels_[from].index;
+  const FreeIndex& index = labels_[from]->index;
   if (index.empty()) return 0;
   std::vector<BlockIndex> moved;
   for (std::uint32_t bin = 0; bin < kSizeClasses; ++bin)
@@ -319,7 +319,7 @@ std::string Space::check_invariants() const {
     if (quanta[state] != quanta_[state] || counts[state] != counts_[state])
       return std::string("totals of state ") + name_of(static_cast<BlockState>(state)) + " are off";
   for (std::size_t label = 0; label < labels_.size(); ++label) {
-    const FreeIndex& index = labels_[label].index;
+    const FreeIndex& index = labels_[label]->index;
     if (index.count() != listed[label] || index.quanta() != listed_quanta[label])
       return "free index of label " + std::to_string(label) + " has other totals than its blocks";
     std::uint32_t walked = 0;

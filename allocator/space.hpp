@@ -19,8 +19,8 @@
 #include "allocator/start_index.hpp"
 
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,16 +46,16 @@ class Space {
   /// A new group with its neutral label, and a further label of a group. Labels are never taken
   /// back, but may be used for something else when empty.
   LabelIndex add_label(GroupIndex group);
-  [[nodiscard]] GroupIndex group_of(LabelIndex label) const { return labels_[label].group; }
+  [[nodiscard]] GroupIndex group_of(LabelIndex label) const { return labels_[label]->group; }
   [[nodiscard]] LabelIndex neutral_of(GroupIndex group) const { return neutral_[group]; }
   [[nodiscard]] bool is_neutral(LabelIndex label) const {
     return neutral_of(group_of(label)) == label;
   }
   GroupIndex add_group();
-  [[nodiscard]] const FreeIndex& index_of(LabelIndex label) const { return labels_[label].index; }
+  [[nodiscard]] const FreeIndex& index_of(LabelIndex label) const { return labels_[label]->index; }
   [[nodiscard]] std::size_t label_count() const { return labels_.size(); }
   /// REQUIRES: its label index is empty, it is not neutral.
-  void move_label(LabelIndex label, GroupIndex group) { labels_[label].group = group; }
+  void move_label(LabelIndex label, GroupIndex group) { labels_[label]->group = group; }
 
   /// All functions that may create blocks fail only when reserve() does. `count`: how many.
   bool reserve(std::uint32_t count) { return blocks_.reserve(count) && starts_.reserve(count); }
@@ -69,7 +69,7 @@ class Space {
 
   /// Best fit among the free blocks of a label.
   [[nodiscard]] BlockIndex find_free(LabelIndex label, Quanta quanta) const {
-    return labels_[label].index.find(blocks_, quanta);
+    return labels_[label]->index.find(blocks_, quanta);
   }
   /// The block that covers `place`; none outside every region.
   [[nodiscard]] BlockIndex find(Quanta place) const {
@@ -148,8 +148,7 @@ class Space {
   [[nodiscard]] const Block& at(BlockIndex index) const { return blocks_.at(index); }
   void set_state(BlockIndex index, BlockState state);
   /// As set_state for who knows what it was.
-  void change_state(BlockIndex index, BlockState from, BlockState to) {
-    Block& block = blocks_.at(index);
+  void change_state(Block& block, BlockState from, BlockState to) {
     const Quanta quanta = block.quanta.get();
     block.state.set(to);
     quanta_[static_cast<std::size_t>(from)] -= quanta;
@@ -199,7 +198,7 @@ class Space {
 
   BlockTable blocks_;
   StartIndex starts_;
-  std::deque<Label> labels_;
+  std::vector<std::unique_ptr<Label>> labels_;
   std::vector<LabelIndex> neutral_;  // by group
   std::vector<BlockIndex> regions_;
   std::uint64_t quanta_[kBlockStates] = {};

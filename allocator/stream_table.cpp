@@ -28,9 +28,14 @@ StreamIndex StreamTable::intern_slowly(StreamRef stream, std::uint64_t capture_i
     state.handle = stream.handle();
     state.id = stream.id();
     state.capture_id = capture_id;
+    state.index = index;
     if (capture_id == 0) ++active_count_;
   }
-  cache_[(stream.id() ^ capture_id * 31) % kCacheSlots] = {stream.id(), capture_id, index};
+  cache_[(stream.id() ^ capture_id * 31) % kCacheSlots] = {
+      stream.id(),
+      capture_id,
+      index,
+      states_[index]->arena_label != kNoLabel ? states_[index].get() : nullptr};
   return index;
 }
 
@@ -48,6 +53,11 @@ LabelIndex StreamTable::add_label(Space& space, StreamIndex index, GroupIndex gr
   if (owners_.size() <= label) owners_.resize(std::size_t{label} + 1, kNoStream);
   owners_[label] = index;
   state.labels[group] = label;
+  if (group == 0) {
+    state.arena_label = label;
+    Slot& slot = cache_[(state.id ^ state.capture_id * 31) % kCacheSlots];
+    if (slot.index == index) slot.labelled = &state;
+  }
   return label;
 }
 

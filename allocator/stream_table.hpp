@@ -45,6 +45,8 @@ struct StreamState {
   std::uint64_t done_epoch = 0;
   std::uint64_t unmarked_bytes = 0;  // given back since the last mark
   KeptRing kept;                     // blocks of the arena
+  StreamIndex index = kNoStream;     // of this
+  LabelIndex arena_label = 0xffff;   // in the arena's group; none yet
   std::deque<Mark> marks;
   std::vector<std::uint64_t> waited;  // by stream: up to which of its epochs this one has waited
   std::vector<LabelIndex> labels;     // by group, 0xffff: none yet
@@ -67,6 +69,12 @@ class StreamTable {
     if (slot.index != kNoStream && slot.id == stream.id() && slot.capture_id == capture_id)
       return slot.index;
     return intern_slowly(stream, capture_id);
+  }
+  /// The state of a stream outside captures with a label in the arena; null when that is not known
+  /// at once.
+  StreamState* find_quickly(std::uint64_t id) {
+    const Slot& slot = cache_[id % kCacheSlots];
+    return slot.id == id && slot.capture_id == 0 ? slot.labelled : nullptr;
   }
   /// kNoStream when it is not known.
   [[nodiscard]] StreamIndex find(std::uint64_t id, std::uint64_t capture_id) const;
@@ -118,6 +126,7 @@ class StreamTable {
     std::uint64_t id = 0;
     std::uint64_t capture_id = 0;
     StreamIndex index = kNoStream;
+    StreamState* labelled = nullptr;  // the state, once it has a label in the arena
   };
 
   StreamIndex intern_slowly(StreamRef stream, std::uint64_t capture_id);

@@ -66,6 +66,24 @@ TEST_SUITE("unit") {
     });
   }
 
+  TEST_CASE("only the beginning of a block gives it back, with an observer and without") {
+    with_pool([](Lab&, DevicePool& pool, StreamRef stream) {
+      for (const std::uint64_t bytes : {std::uint64_t{1024}, 96 * kKiB}) {
+        CAPTURE(bytes);
+        const cu::DevicePtr block = pool.allocate(bytes, stream).value();
+        for (const std::uint64_t inside : {std::uint64_t{1}, std::uint64_t{512}, bytes - 512})
+          CHECK(pool.free(block + inside, stream).code() == Code::kInvalidArgument);
+        CHECK(pool.stats().live_count == 1);
+        CHECK(pool.free(block + bytes + 64 * kMiB, stream).code() == Code::kNotFound);
+        CHECK(pool.free(block, stream).ok());
+        CHECK(pool.free(block, stream).code() == Code::kInvalidArgument);
+      }
+      CHECK(pool.free(0, stream).ok());
+      CHECK(pool.allocate(0, stream).value() == 0);
+      CHECK(pool.allocate(~std::uint64_t{0}, stream).status().code() == Code::kOutOfMemory);
+    });
+  }
+
   TEST_CASE("kept blocks count as free and are merged before the pool grows") {
     with_pool([](Lab&, DevicePool& pool, StreamRef stream) {
       std::vector<cu::DevicePtr> blocks;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// The path that nearly every call takes: one short critical section, no driver call but the
+// question whether the stream is capturing, no search when a block of that size was given back a
+// moment ago. Everything out of the ordinary is left, untouched, to the functions of
+// device_pool.cpp.
+#include "allocator/pool_section.hpp"
+
+#include <algorithm>
+
+namespace spillway {
+namespace {
+
+// Larger blocks go to the upper end of the hole that fits them, smaller ones to the lower end: the
+// rest of a hole then grows towards its own kind.
+constexpr Quanta kLargeQuanta = quanta_for(std::uint64_t{1} << 20);
+
+}  // namespace
+
+// ---- blocks given back a moment ago
+
+// REQUIRES: a live block of the arena, whose totals are gone.
+void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
+  Block& block = space_.at(index);
+  block.label.set(owner.arena_label);
+  block.epoch.set(epoch);
+  space_.change_state(block, BlockState::kLive, BlockState::kKept);
+  has_kept_ = true;
+  const BlockIndex leaves = owner.kept.put(index, block.quanta.get());
+  if (leaves != kNoBlock) space_.give(leaves, owner.arena_label, space_.at(leaves).epoch.get());
+}
+
+void DevicePool::merge_kept() {
+  if (!has_kept_) return;
+  has_kept_ = false;
+  for (StreamIndex i = 0; i < streams_.count(); ++i) {
+    streams_.at(i).kept.drain([&](BlockIndex index) {
+      const Block& block = space_.at(index);
+      space_.give(index, block.label.get(), block.epoch.get());
+    });
+  }
+}
+
+// ---- totals
+
+// REQUIRES: the block is out of every list; its state is live.
+cu::DevicePtr DevicePool::begin_live(BlockIndex index,
+                                     LabelIndex label,
+                                     std::uint64_t bytes,
+                                     TagId tag) {
+  Block& block = space_.at(index);
+  const std::uint64_t held = bytes_of(block.quanta.get());
+  block.label.set(label);
+  block.epoch.set(++stats_.allocation_count);
+  block.tag.set(tag.value);
+  block.slack.set(static_cast<std::uint16_t>(held - bytes));
+  block.link_next = 0;  // no use by another stream yet
+  tags_.add(tag, bytes);
+  stats_.requested_bytes += bytes;
+  stats_.requested_bytes_peak = std::max(stats_.requested_bytes_peak, stats_.requested_bytes);
+  stats_.allocated_bytes += held;
+  stats_.allocated_bytes_peak = std::max(stats_.allocated_bytes_peak, stats_.allocated_bytes);
+  return pointer_at(block.begin.get());
+}
+
+// REQUIRES: the block is live. Its totals go; its state is the caller's to change.
+void DevicePool::end_live(BlockIndex index) {
+  const Block& block = space_.at(index);
+  const std::uint64_t held = bytes_of(block.quanta.get());
+  const std::uint64_t requested = held - block.slack.get();
+  tags_.remove(TagId(block.tag.get()), requested);
+  stats_.requested_bytes -= requested;
+  stats_.allocated_bytes -= held;
+  ++stats_.free_count;
+}
+
+bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
+  state.unmarked_bytes += bytes;
+  if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]]
+    return false;
+  if (frees_until_calm_ != 0) --frees_until_calm_;
+  if (state.unmarked_bytes < options_.mark_interval_bytes || state.retired) return false;
+  state.unmarked_bytes = 0;
+  return true;
+}
+
+// ---- the two calls
+
+// The smallest block that fits of those that follow this label's order or nobody's.
+BlockIndex DevicePool::take_ready(LabelIndex label, Quanta quanta) {
+  BlockIndex best = space_.find_free(label, quanta);
+  const LabelIndex neutral = space_.neutral_of(space_.group_of(label));
+  if (!space_.index_of(neutral).empty()) {
+    const BlockIndex other = space_.find_free(neutral, quanta);
+    if (best == kNoBlock ||
+        (other != kNoBlock && space_.at(other).quanta.get() < space_.at(best).quanta.get()))
+      best = other;
+  }
+  if (best == kNoBlock) return kNoBlock;
+  return space_.take(best,
+                     quanta,
+                     quanta >= kLargeQuanta ? Space::End::kHigh : Space::End::kLow,
+                     BlockState::kLive);
+}
+
+// Null: not on this path, and nothing has changed.
+cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes, StreamRef stream, TagId tag) {
+  if (bytes - 1 >= kArenaBytesMax - kQuantumBytes || may_capture(stream)) return 0;
+  const auto quanta = static_cast<Quanta>((bytes + kQuantumBytes - 1) >> kQuantumShift);
+  const QuickSection section(*this);
+  StreamState* const state = streams_.find_quickly(stream.id());
+  if (state == nullptr || layout_.loaded() || !tags_.has(tag)) [[unlikely]]
+    return 0;
+  BlockIndex index = state->kept.take(quanta);
+  if (index != kNoBlock) {
+    space_.change_state(space_.at(index), BlockState::kKept, BlockState::kLive);
+  } else {
+    if (!space_.reserve(2)) [[unlikely]]
+      return 0;
+    index = take_ready(state->arena_label, quanta);
+    if (index == kNoBlock) [[unlikely]]
+      return 0;
+  }
+  return begin_live(index, state->arena_label, bytes, tag);
+}
+
+// False: not on this path, and nothing has changed.
+bool DevicePool::free_quickly(cu::DevicePtr pointer, StreamRef stream, StreamPoint* to_mark) {
+  const std::uint64_t offset = pointer - base_;
+  if (offset >= arena_bytes_ || offset % kQuantumBytes != 0 || may_capture(stream)) return false;
+  const auto place = static_cast<Quanta>(offset >> kQuantumShift);
+  const QuickSection section(*this);
+  const BlockIndex index = space_.find_start(place);
+  StreamState* const state = streams_.find_quickly(stream.id());
+  if (index == kNoBlock || state == nullptr) [[unlikely]]
+    return false;
+  const Block& block = space_.at(index);
+  if (!block.is(BlockState::kLive) || block.begin.get() != place || block.link_next != 0 ||
+      space_.group_of(block.label.get()) != kArena) [[unlikely]]
+    return false;
+  end_live(index);
+  const std::uint64_t bytes = bytes_of(block.quanta.get());
+  const std::uint64_t epoch = ++state->epoch;
+  keep(index, *state, epoch);
+  if (wants_mark(*state, bytes)) *to_mark = {state->index, epoch};
+  return true;
+}
+
+}  // namespace spillway
