@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/host_mapping.hpp"
 
+#include "core/atomic.hpp"
+#include "core/host_scheduler.hpp"
 #include "core/units.hpp"
 
 #include <climits>
@@ -68,6 +70,14 @@ void* map_aligned(const HostPageCalls& calls,
   return begin + head;
 }
 
+/// Written before memory is unmapped, read after memory is mapped: when the kernel gives an address
+/// to one thread that another has just given back, what the one does comes after what the other
+/// did, also for those who see the threads' own order only.
+Atomic<std::uint64_t>& given_back() {
+  static Atomic<std::uint64_t> count(0);
+  return count;
+}
+
 }  // namespace
 
 const HostPageCalls& system_page_calls() {
@@ -101,6 +111,7 @@ Result<HostMapping> HostMapping::create(const HostPageCalls& calls,
     return Status(Code::kOutOfMemory,
                   "mmap of " + format_bytes(bytes) +
                       " of host memory failed: " + std::system_category().message(error));
+  static_cast<void>(given_back().load(std::memory_order_acquire));
   if (options.numa_node >= 0 && calls.prefer_node(mapping.pointer_, bytes, options.numa_node) == 0)
     mapping.numa_node_ = options.numa_node;
   static_cast<void>(calls.advise(mapping.pointer_, bytes, MADV_DONTFORK));
@@ -108,7 +119,10 @@ Result<HostMapping> HostMapping::create(const HostPageCalls& calls,
 }
 
 HostMapping::~HostMapping() {
-  if (pointer_ != nullptr) static_cast<void>(calls_->unmap(pointer_, bytes_));
+  if (pointer_ == nullptr) return;
+  const NoAbandonScope no_abandon;
+  given_back().fetch_add(1, std::memory_order_acq_rel);
+  static_cast<void>(calls_->unmap(pointer_, bytes_));
 }
 
 Status HostMapping::populate(std::size_t offset, std::size_t bytes) const {

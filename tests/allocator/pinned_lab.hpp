@@ -119,11 +119,14 @@ class PoolLab {
 /// first problem and says how to repeat it. SPILLWAY_SIM_SEED=N runs that seed only.
 inline void for_seeds(std::uint64_t count, const std::function<std::string(std::uint64_t)>& body) {
   std::uint64_t first = 0;
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing of ours changes the environment
+  // NOLINTBEGIN(concurrency-mt-unsafe): nothing of ours changes the environment
+  if (const char* seeds = std::getenv("SPILLWAY_MODEL_SEEDS"))
+    count = std::strtoull(seeds, nullptr, 10);
   if (const char* only = std::getenv("SPILLWAY_SIM_SEED")) {
     first = std::strtoull(only, nullptr, 10);
     count = 1;
   }
+  // NOLINTEND(concurrency-mt-unsafe)
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     const std::string problem = body(seed);
     if (problem.empty()) continue;
