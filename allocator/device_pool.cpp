@@ -244,14 +244,6 @@ Result<cu::DevicePtr> DevicePool::allocate_in(GroupIndex group,
   return pointer;
 }
 
-Result<cu::DevicePtr> DevicePool::allocate(std::uint64_t bytes, StreamRef stream, TagId tag) {
-  if (const cu::DevicePtr pointer = allocate_quickly(bytes, stream, tag); pointer != 0) [[likely]] {
-    if (observer_ != nullptr) observer_->block_allocated(pointer, bytes, stream.handle());
-    return pointer;
-  }
-  return allocate_in(kArena, bytes, stream, tag);
-}
-
 Result<cu::DevicePtr> DevicePool::allocate_comm(std::uint64_t bytes, StreamRef stream, TagId tag) {
   return allocate_in(kComm, bytes, stream, tag);
 }
@@ -269,17 +261,10 @@ Result<BlockIndex> DevicePool::live_block(cu::DevicePtr pointer) const {
   return index;
 }
 
-Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
-  StreamPoint to_mark;
-  if (observer_ != nullptr || !free_quickly(pointer, stream, &to_mark)) [[unlikely]] {
-    if (pointer == 0) return {};
-    SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
-    return free_with_care(pointer, stream, capture_id);
-  }
-  // The block is given back whatever comes of the mark; who needs it will try again.
-  if (to_mark.stream != kNoStream) [[unlikely]]
-    static_cast<void>(mark(to_mark));
-  return {};
+Status DevicePool::free_generally(cu::DevicePtr pointer, StreamRef stream) {
+  if (pointer == 0) return {};
+  SPW_ASSIGN_OR_RETURN(const std::uint64_t capture_id, capture_of(stream));
+  return free_with_care(pointer, stream, capture_id);
 }
 
 }  // namespace spillway

@@ -198,6 +198,11 @@ class DevicePool {
   }
   BlockIndex take_ready(LabelIndex label, Quanta quanta) SPW_REQUIRES(mutex_);
   void keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) SPW_REQUIRES(mutex_);
+  void keep_block(BlockIndex index, Block& block, StreamState& owner, std::uint64_t epoch)
+      SPW_REQUIRES(mutex_);
+  void count_in(Block& block, std::uint64_t bytes, TagId tag) SPW_REQUIRES(mutex_);
+  void count_out(const Block& block) SPW_REQUIRES(mutex_);
+  bool is_mark_due(StreamState& state, std::uint64_t bytes) SPW_REQUIRES(mutex_);
   void merge_kept() SPW_REQUIRES(mutex_);
   cu::DevicePtr begin_live(BlockIndex index, LabelIndex label, std::uint64_t bytes, TagId tag)
       SPW_REQUIRES(mutex_);
@@ -213,6 +218,7 @@ class DevicePool {
                                     std::uint64_t bytes,
                                     StreamRef stream,
                                     TagId tag);
+  Status free_generally(cu::DevicePtr pointer, StreamRef stream);
   Status free_with_care(cu::DevicePtr pointer, StreamRef stream, std::uint64_t capture_id);
   Result<BlockIndex> live_block(cu::DevicePtr pointer) const SPW_REQUIRES(mutex_);
   void drop_uses(BlockIndex index) SPW_REQUIRES(mutex_);

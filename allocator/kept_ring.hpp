@@ -8,7 +8,11 @@
 #include "allocator/block.hpp"
 
 #include <array>
+#include <bit>
 #include <cstdint>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace spillway {
 
@@ -20,11 +24,9 @@ class KeptRing {
 
   /// A block of exactly `quanta`, which leaves; none if there is none. REQUIRES: quanta > 0.
   BlockIndex take(Quanta quanta) {
-    std::uint32_t slot = last_;
-    if (quanta_[slot] != quanta) {
-      for (slot = 0; quanta_[slot] != quanta;)
-        if (++slot == kSlots) return kNoBlock;
-    }
+    const std::uint32_t found = slots_of(quanta);
+    if (found == 0) return kNoBlock;
+    const auto slot = static_cast<std::uint32_t>(std::countr_zero(found));
     quanta_[slot] = 0;
     hole_ = slot;
     --count_;
@@ -48,7 +50,6 @@ class KeptRing {
     }
     quanta_[slot] = quanta;
     blocks_[slot] = index;
-    last_ = slot;
     ++count_;
     return leaves;
   }
@@ -72,10 +73,28 @@ class KeptRing {
   [[nodiscard]] std::uint32_t count() const { return count_; }
 
  private:
-  std::array<Quanta, kSlots> quanta_{};
+  // Bit i: slot i is of this size. Without branches, since the sizes that follow one another in a
+  // step are never the same for long.
+  [[nodiscard]] std::uint32_t slots_of(Quanta quanta) const {
+#if defined(__SSE2__)
+    static_assert(kSlots == 8);
+    const __m128i wanted = _mm_set1_epi32(static_cast<int>(quanta));
+    const auto* const sizes = reinterpret_cast<const __m128i*>(quanta_.data());
+    const __m128i low = _mm_cmpeq_epi32(_mm_load_si128(sizes), wanted);
+    const __m128i high = _mm_cmpeq_epi32(_mm_load_si128(sizes + 1), wanted);
+    const __m128i both = _mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128());
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(both));
+#else
+    std::uint32_t found = 0;
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot)
+      found |= std::uint32_t{quanta_[slot] == quanta} << slot;
+    return found;
+#endif
+  }
+
+  alignas(16) std::array<Quanta, kSlots> quanta_{};
   std::array<BlockIndex, kSlots> blocks_{};
   std::uint32_t hole_ = 0;  // emptied last
-  std::uint32_t last_ = 0;  // filled last
   std::uint32_t hand_ = 0;  // leaves next
   std::uint32_t count_ = 0;
 };

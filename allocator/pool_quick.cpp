@@ -19,14 +19,20 @@ constexpr Quanta kLargeQuanta = quanta_for(std::uint64_t{1} << 20);
 // ---- blocks given back a moment ago
 
 // REQUIRES: a live block of the arena, whose totals are gone.
-void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
-  Block& block = space_.at(index);
+inline void DevicePool::keep_block(BlockIndex index,
+                                   Block& block,
+                                   StreamState& owner,
+                                   std::uint64_t epoch) {
   block.label.set(owner.arena_label);
   block.epoch.set(epoch);
   space_.change_state(block, BlockState::kLive, BlockState::kKept);
   has_kept_ = true;
   const BlockIndex leaves = owner.kept.put(index, block.quanta.get());
   if (leaves != kNoBlock) space_.give(leaves, owner.arena_label, space_.at(leaves).epoch.get());
+}
+
+void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
+  keep_block(index, space_.at(index), owner, epoch);
 }
 
 void DevicePool::merge_kept() {
@@ -43,28 +49,33 @@ void DevicePool::merge_kept() {
 // ---- totals
 
 // REQUIRES: the block is out of every list; its state is live.
-cu::DevicePtr DevicePool::begin_live(BlockIndex index,
-                                     LabelIndex label,
-                                     std::uint64_t bytes,
-                                     TagId tag) {
-  Block& block = space_.at(index);
+inline void DevicePool::count_in(Block& block, std::uint64_t bytes, TagId tag) {
   const std::uint64_t held = bytes_of(block.quanta.get());
-  block.label.set(label);
   block.epoch.set(++stats_.allocation_count);
   block.tag.set(tag.value);
   block.slack.set(static_cast<std::uint16_t>(held - bytes));
   block.link_next = 0;  // no use by another stream yet
   tags_.add(tag, bytes);
   stats_.requested_bytes += bytes;
-  stats_.requested_bytes_peak = std::max(stats_.requested_bytes_peak, stats_.requested_bytes);
+  if (stats_.requested_bytes > stats_.requested_bytes_peak)
+    stats_.requested_bytes_peak = stats_.requested_bytes;
   stats_.allocated_bytes += held;
-  stats_.allocated_bytes_peak = std::max(stats_.allocated_bytes_peak, stats_.allocated_bytes);
+  if (stats_.allocated_bytes > stats_.allocated_bytes_peak)
+    stats_.allocated_bytes_peak = stats_.allocated_bytes;
+}
+
+cu::DevicePtr DevicePool::begin_live(BlockIndex index,
+                                     LabelIndex label,
+                                     std::uint64_t bytes,
+                                     TagId tag) {
+  Block& block = space_.at(index);
+  block.label.set(label);
+  count_in(block, bytes, tag);
   return pointer_at(block.begin.get());
 }
 
 // REQUIRES: the block is live. Its totals go; its state is the caller's to change.
-void DevicePool::end_live(BlockIndex index) {
-  const Block& block = space_.at(index);
+inline void DevicePool::count_out(const Block& block) {
   const std::uint64_t held = bytes_of(block.quanta.get());
   const std::uint64_t requested = held - block.slack.get();
   tags_.remove(TagId(block.tag.get()), requested);
@@ -73,7 +84,9 @@ void DevicePool::end_live(BlockIndex index) {
   ++stats_.free_count;
 }
 
-bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
+void DevicePool::end_live(BlockIndex index) { count_out(space_.at(index)); }
+
+inline bool DevicePool::is_mark_due(StreamState& state, std::uint64_t bytes) {
   state.unmarked_bytes += bytes;
   if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]]
     return false;
@@ -81,6 +94,10 @@ bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
   if (state.unmarked_bytes < options_.mark_interval_bytes || state.retired) return false;
   state.unmarked_bytes = 0;
   return true;
+}
+
+bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
+  return is_mark_due(state, bytes);
 }
 
 // ---- the two calls
@@ -103,8 +120,11 @@ BlockIndex DevicePool::take_ready(LabelIndex label, Quanta quanta) {
 }
 
 // Null: not on this path, and nothing has changed.
-cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes, StreamRef stream, TagId tag) {
-  if (bytes - 1 >= kArenaBytesMax - kQuantumBytes || may_capture(stream)) return 0;
+inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
+                                                  StreamRef stream,
+                                                  TagId tag) {
+  if (bytes - 1 >= kArenaBytesMax - kQuantumBytes || may_capture(stream)) [[unlikely]]
+    return 0;
   const auto quanta = static_cast<Quanta>((bytes + kQuantumBytes - 1) >> kQuantumShift);
   const QuickSection section(*this);
   StreamState* const state = streams_.find_quickly(stream.id());
@@ -119,30 +139,54 @@ cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes, StreamRef stream
     index = take_ready(state->arena_label, quanta);
     if (index == kNoBlock) [[unlikely]]
       return 0;
+    space_.at(index).label.set(state->arena_label);
   }
-  return begin_live(index, state->arena_label, bytes, tag);
+  Block& block = space_.at(index);
+  count_in(block, bytes, tag);
+  return base_ + bytes_of(block.begin.get());
 }
 
 // False: not on this path, and nothing has changed.
-bool DevicePool::free_quickly(cu::DevicePtr pointer, StreamRef stream, StreamPoint* to_mark) {
+inline bool DevicePool::free_quickly(cu::DevicePtr pointer,
+                                     StreamRef stream,
+                                     StreamPoint* to_mark) {
   const std::uint64_t offset = pointer - base_;
-  if (offset >= arena_bytes_ || offset % kQuantumBytes != 0 || may_capture(stream)) return false;
+  if (offset >= arena_bytes_ || offset % kQuantumBytes != 0 || may_capture(stream)) [[unlikely]]
+    return false;
   const auto place = static_cast<Quanta>(offset >> kQuantumShift);
   const QuickSection section(*this);
   const BlockIndex index = space_.find_start(place);
   StreamState* const state = streams_.find_quickly(stream.id());
   if (index == kNoBlock || state == nullptr) [[unlikely]]
     return false;
-  const Block& block = space_.at(index);
+  Block& block = space_.at(index);
   if (!block.is(BlockState::kLive) || block.begin.get() != place || block.link_next != 0 ||
       space_.group_of(block.label.get()) != kArena) [[unlikely]]
     return false;
-  end_live(index);
+  count_out(block);
   const std::uint64_t bytes = bytes_of(block.quanta.get());
   const std::uint64_t epoch = ++state->epoch;
-  keep(index, *state, epoch);
-  if (wants_mark(*state, bytes)) *to_mark = {state->index, epoch};
+  keep_block(index, block, *state, epoch);
+  if (is_mark_due(*state, bytes)) *to_mark = {state->index, epoch};
   return true;
+}
+
+Result<cu::DevicePtr> DevicePool::allocate(std::uint64_t bytes, StreamRef stream, TagId tag) {
+  const cu::DevicePtr pointer = allocate_quickly(bytes, stream, tag);
+  if (pointer == 0) [[unlikely]]
+    return allocate_in(kArena, bytes, stream, tag);
+  if (observer_ != nullptr) observer_->block_allocated(pointer, bytes, stream.handle());
+  return pointer;
+}
+
+Status DevicePool::free(cu::DevicePtr pointer, StreamRef stream) {
+  StreamPoint to_mark;
+  if (observer_ != nullptr || !free_quickly(pointer, stream, &to_mark)) [[unlikely]]
+    return free_generally(pointer, stream);
+  // The block is given back whatever comes of the mark; who needs it will try again.
+  if (to_mark.stream != kNoStream) [[unlikely]]
+    static_cast<void>(mark(to_mark));
+  return {};
 }
 
 }  // namespace spillway

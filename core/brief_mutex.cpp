@@ -39,9 +39,11 @@ void BriefMutex::wait() {
 
 void BriefMutex::lock_scheduled(HostScheduler& scheduler) {
   if (scheduler.mutex_lock(this, name_)) lock_native();
+  ++t_host_thread_state.held_locks;
 }
 
 void BriefMutex::unlock_scheduled(HostScheduler& scheduler) {
+  --t_host_thread_state.held_locks;
   // The native lock first: once the scheduler knows, another of its threads may go on.
   if (scheduler.mutex_is_held(this)) word_.store(kFree, std::memory_order_release);
   scheduler.mutex_unlock(this);

@@ -12,7 +12,8 @@
 
 namespace spillway {
 
-/// As Mutex towards a HostScheduler. Not recursive, not fair. `name` is a static string, shown when
+/// As Mutex towards a HostScheduler; without one it does not count as held (held_lock_count). Not
+/// recursive, not fair. `name` is a static string, shown when
 /// a simulated run deadlocks.
 class SPW_CAPABILITY("mutex") BriefMutex {
  public:
@@ -28,12 +29,10 @@ class SPW_CAPABILITY("mutex") BriefMutex {
       lock_scheduled(*scheduler);
     else
       lock_native();
-    ++t_host_thread_state.held_locks;
   }
 
   /// REQUIRES: locked by the calling thread.
   void unlock() SPW_RELEASE() {
-    --t_host_thread_state.held_locks;
     if (HostScheduler* scheduler = host_scheduler()) [[unlikely]]
       unlock_scheduled(*scheduler);
     else

@@ -3,7 +3,6 @@
 // the simulator.
 #include "core/brief_mutex.hpp"
 
-#include "core/atomic.hpp"
 #include "core/thread.hpp"
 
 #include <doctest/doctest.h>
@@ -24,10 +23,9 @@ Thread start(const char* name, Task body) {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("a brief mutex excludes many threads, and each knows how many locks it holds") {
+  TEST_CASE("a brief mutex excludes many threads") {
     BriefMutex mutex("counter");
     std::int64_t counter = 0;
-    Atomic<std::uint32_t> wrong(0);
     {
       std::vector<Thread> threads;
       threads.reserve(8);
@@ -36,15 +34,12 @@ TEST_SUITE("unit") {
           for (int i = 0; i < 5000; ++i) {
             mutex.lock();
             ++counter;
-            if (held_lock_count() != 1) wrong.fetch_add(1, std::memory_order_relaxed);
             mutex.unlock();
           }
-          if (held_lock_count() != 0) wrong.fetch_add(1, std::memory_order_relaxed);
         }));
       }
     }
     CHECK(counter == 40000);
-    CHECK(wrong.load(std::memory_order_relaxed) == 0);
   }
 
   TEST_CASE("who finds a brief mutex held for long sleeps until it is free") {
