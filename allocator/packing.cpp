@@ -53,7 +53,8 @@ class Packer {
   Packer(PackPieces pieces, const PackingOptions& options)
       : pieces_(std::move(pieces)), options_(options) {
     const auto cores = static_cast<unsigned>(tbb::info::default_concurrency());
-    const unsigned threads = options.thread_count == 0 ? cores : std::min(options.thread_count, cores);
+    const unsigned threads =
+        options.thread_count == 0 ? cores : std::min(options.thread_count, cores);
     if (threads > 1) arena_ = std::make_unique<tbb::task_arena>(static_cast<int>(threads));
     run_tasks_ = [this](int count, const std::function<void(int)>& body) {
       if (!arena_) {
@@ -74,10 +75,9 @@ class Packer {
     for (PieceSolver* top = highest(); top != nullptr; top = highest()) {
       if (top->height_bytes() <= enough_) break;
       if (top->lower_bound_bytes() >= top->height_bytes()) break;  // optimal
-      const std::uint64_t spent =
-          left() == 0 || (options_.stop && options_.stop())
-              ? 0
-              : top->run_round(left(), enough_, run_tasks_, options_.stop);
+      const std::uint64_t spent = left() == 0 || (options_.stop && options_.stop())
+                                      ? 0
+                                      : top->run_round(left(), enough_, run_tasks_, options_.stop);
       if (spent == 0) break;
       work_ += spent;
     }
@@ -108,8 +108,7 @@ class Packer {
     packing.offsets = std::move(pieces_.offsets);
     packing.height_bytes = pieces_.settled_height_bytes;
     packing.load_bound_bytes = pieces_.load_bound_bytes;
-    packing.lower_bound_bytes =
-        std::max(pieces_.load_bound_bytes, pieces_.settled_height_bytes);
+    packing.lower_bound_bytes = std::max(pieces_.load_bound_bytes, pieces_.settled_height_bytes);
     packing.method = "bottom";
     packing.work = work_;
     for (const auto& solver : solvers_) {
@@ -118,8 +117,7 @@ class Packer {
       for (std::size_t i = 0; i < piece.count(); ++i)
         packing.offsets[piece.members[i]] =
             piece.base_bytes + static_cast<std::uint64_t>(layout.offsets[i]) * piece.unit_bytes;
-      packing.lower_bound_bytes =
-          std::max(packing.lower_bound_bytes, solver->lower_bound_bytes());
+      packing.lower_bound_bytes = std::max(packing.lower_bound_bytes, solver->lower_bound_bytes());
       if (solver->height_bytes() <= packing.height_bytes) continue;
       packing.height_bytes = solver->height_bytes();
       packing.method = solver->method();

@@ -19,7 +19,7 @@ struct PackBuffer {
   std::uint64_t begin = 0;  // alive in [begin, end); begin == end is never alive and takes no room
   std::uint64_t end = 0;
   std::uint64_t bytes = 0;
-  std::uint64_t alignment = 1;  // the offset is a multiple of it; any number above 0
+  std::uint64_t alignment = 1;                // the offset is a multiple of it; any number above 0
   std::optional<std::uint64_t> fixed_offset;  // must lie there
   std::optional<std::uint64_t> hint_offset;   // from an earlier packing: where to start looking
 };

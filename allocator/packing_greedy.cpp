@@ -41,10 +41,10 @@ void AddressIndex::clear() {
 
 void AddressIndex::insert(Ranges* ranges, Range range) {
   // The first that ends at or after the new one's begin: all that touch it follow.
-  auto from = std::lower_bound(ranges->begin(),
-                               ranges->end(),
-                               range.begin,
-                               [](const Range& a, std::int64_t begin) { return a.end < begin; });
+  auto from = std::lower_bound(
+      ranges->begin(), ranges->end(), range.begin, [](const Range& a, std::int64_t begin) {
+        return a.end < begin;
+      });
   auto to = from;
   for (; to != ranges->end() && to->begin <= range.end; ++to) {
     range.begin = std::min(range.begin, to->begin);
@@ -66,8 +66,9 @@ void AddressIndex::add(std::int32_t first,
     insert(&nodes_[node].across, {begin, end});
     insert(&nodes_[node].within, {begin, end});
   });
-  for_each_partial(
-      first, last, [&](std::size_t node) { insert(&nodes_[node].within, {begin, end}); });
+  for_each_partial(first, last, [&](std::size_t node) {
+    insert(&nodes_[node].within, {begin, end});
+  });
 }
 
 void AddressIndex::collect(std::int32_t first, std::int32_t last) {
@@ -250,8 +251,8 @@ std::vector<std::int64_t> contention_of(const PackPiece& piece) {
     const auto length = static_cast<std::size_t>(piece.last[i] - piece.first[i] + 1);
     const auto level = static_cast<std::size_t>(std::bit_width(length) - 1);
     const auto first = static_cast<std::size_t>(piece.first[i]);
-    result[i] = std::max(table[level][first],
-                         table[level][first + length - (std::size_t{1} << level)]);
+    result[i] =
+        std::max(table[level][first], table[level][first + length - (std::size_t{1} << level)]);
   }
   return result;
 }

@@ -52,14 +52,13 @@ void OrderClimber::propose(std::int64_t goal) {
     const std::uint32_t buffer = order_[place];
     const auto now = static_cast<double>(place);
     const bool blamed = current_.offsets[buffer] + piece_.size[buffer] > level;
-    places_[buffer] = blamed ? now * (reach + (1 - reach) * random_.unit() * random_.unit()) - 0.5
-                             : now;
+    places_[buffer] =
+        blamed ? now * (reach + (1 - reach) * random_.unit() * random_.unit()) - 0.5 : now;
   }
   proposal_ = order_;
-  std::stable_sort(
-      proposal_.begin(), proposal_.end(), [this](std::uint32_t a, std::uint32_t b) {
-        return places_[a] < places_[b];
-      });
+  std::stable_sort(proposal_.begin(), proposal_.end(), [this](std::uint32_t a, std::uint32_t b) {
+    return places_[a] < places_[b];
+  });
 }
 
 }  // namespace spillway

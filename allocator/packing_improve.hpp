@@ -22,9 +22,7 @@ class OrderClimber {
 
   /// Until about `step_limit` steps more are spent, `goal` (units) is reached or `stop` says so.
   /// Returns the steps spent.
-  std::uint64_t run(std::uint64_t step_limit,
-                    std::int64_t goal,
-                    const std::function<bool()>& stop);
+  std::uint64_t run(std::uint64_t step_limit, std::int64_t goal, const std::function<bool()>& stop);
 
   /// The best so far.
   [[nodiscard]] const PieceLayout& best() const { return best_; }

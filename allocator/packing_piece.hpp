@@ -19,13 +19,13 @@ struct PackPiece {
   std::uint64_t base_bytes = 0;        // the piece stands on this
   std::uint64_t unit_bytes = 1;
   std::int32_t section_count = 0;
-  std::int64_t load = 0;               // max over sections of the sum of sizes
-  std::vector<std::int32_t> first;     // alive in sections first..last
+  std::int64_t load = 0;            // max over sections of the sum of sizes
+  std::vector<std::int32_t> first;  // alive in sections first..last
   std::vector<std::int32_t> last;
-  std::vector<std::int64_t> size;      // > 0
-  std::vector<std::int64_t> align;     // >= 1
-  std::vector<std::int64_t> fixed;     // -1: free
-  std::vector<std::int64_t> hint;      // -1: none
+  std::vector<std::int64_t> size;   // > 0
+  std::vector<std::int64_t> align;  // >= 1
+  std::vector<std::int64_t> fixed;  // -1: free
+  std::vector<std::int64_t> hint;   // -1: none
   std::vector<std::int64_t> sections_load;
   bool aligned = false;  // some align is above 1
   bool pinned = false;   // some offset is fixed

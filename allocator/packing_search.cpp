@@ -77,7 +77,7 @@ class Search final : public PieceSearch {
   const std::int32_t section_count_;
   std::vector<std::int32_t> first_, last_;
   std::vector<Units> size_;
-  std::vector<Units> align_;  // empty: all 1
+  std::vector<Units> align_;            // empty: all 1
   std::vector<std::uint32_t> weights_;  // of sections: searches ended there
 
   // One run.
@@ -248,9 +248,9 @@ void Search<Units>::choose_section(Level* level) {
   for (std::int32_t s = 0; s < section_count_;) {
     std::int32_t end = s;
     while (end + 1 < section_count_ && floor_[at(end + 1)] == floor_[at(s)]) ++end;
-    is_dip_[at(dip_count)] =
-        floor_[at(s)] != kNever && (s == 0 || floor_[at(s - 1)] > floor_[at(s)]) &&
-        (end + 1 == section_count_ || floor_[at(end + 1)] > floor_[at(s)]);
+    is_dip_[at(dip_count)] = floor_[at(s)] != kNever &&
+                             (s == 0 || floor_[at(s - 1)] > floor_[at(s)]) &&
+                             (end + 1 == section_count_ || floor_[at(end + 1)] > floor_[at(s)]);
     for (; s <= end; ++s) dip_[at(s)] = dip_count;
     ++dip_count;
   }
@@ -296,14 +296,15 @@ void Search<Units>::list_choices(Level* level) {
     if (alive(buffer, level->section) && dip_[at(first_[at(buffer)])] == dip &&
         dip_[at(last_[at(buffer)])] == dip && lowest_[at(buffer)] == level->floor)
       level->choices.push_back(buffer);
-  std::sort(level->choices.begin(),
-            level->choices.end(),
-            [this](std::int32_t a, std::int32_t b) { return rank_[at(a)] < rank_[at(b)]; });
+  std::sort(level->choices.begin(), level->choices.end(), [this](std::int32_t a, std::int32_t b) {
+    return rank_[at(a)] < rank_[at(b)];
+  });
   // Of buffers that are alike, one is enough.
   std::size_t kept = 0;
   for (const std::int32_t buffer : level->choices) {
     const bool again = std::any_of(
-        level->choices.begin(), level->choices.begin() + static_cast<std::ptrdiff_t>(kept),
+        level->choices.begin(),
+        level->choices.begin() + static_cast<std::ptrdiff_t>(kept),
         [&](std::int32_t other) {
           return size_[at(buffer)] == size_[at(other)] && first_[at(buffer)] == first_[at(other)] &&
                  last_[at(buffer)] == last_[at(other)] &&
@@ -335,8 +336,8 @@ Units Search<Units>::raised_floor(const Level& level) const {
   return raised;
 }
 
-/// Lays the next choice of `level` on its floor; `above` becomes the level after that. False: a dead
-/// end, to be taken back.
+/// Lays the next choice of `level` on its floor; `above` becomes the level after that. False: a
+/// dead end, to be taken back.
 template <typename Units>
 bool Search<Units>::lay(Level* level, Level* above) {
   level->taken = level->choices[level->next_choice++];

@@ -50,7 +50,8 @@ PieceSolver::PieceSolver(PackPiece piece, std::uint64_t seed)
       searchable_(!piece_.pinned && piece_.count() <= kSearchCountMax),
       lower_bound_(piece_.load) {
   for (std::size_t i = 0; i < piece_.count(); ++i)
-    if (piece_.fixed[i] >= 0) lower_bound_ = std::max(lower_bound_, piece_.fixed[i] + piece_.size[i]);
+    if (piece_.fixed[i] >= 0)
+      lower_bound_ = std::max(lower_bound_, piece_.fixed[i] + piece_.size[i]);
   best_.height = std::numeric_limits<std::int64_t>::max();
 }
 
@@ -62,8 +63,9 @@ std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
                                      const std::function<bool()>& stop) {
   Round round;
   const std::uint64_t room = enough_bytes - std::min(enough_bytes, piece_.base_bytes);
-  round.enough = static_cast<std::int64_t>(std::min(
-      room / piece_.unit_bytes, static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())));
+  round.enough = static_cast<std::int64_t>(
+      std::min(room / piece_.unit_bytes,
+               static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())));
   round.enough = std::max(round.enough, lower_bound_);
   round.stop = &stop;
   if (round_count_++ == 0) {
@@ -82,9 +84,8 @@ std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
   }
   if (slots_.empty()) make_slots();
   // A few thousand nodes of a search; where there is none, a climber's one or two placements.
-  const std::uint64_t base =
-      (searchable_ ? 3000 : kStepsPerPlace / 2) *
-      (piece_.count() + static_cast<std::uint64_t>(piece_.section_count));
+  const std::uint64_t base = (searchable_ ? 3000 : kStepsPerPlace / 2) *
+                             (piece_.count() + static_cast<std::uint64_t>(piece_.section_count));
   round.task_count = static_cast<int>(slots_.size());
   round.steps_each = std::min(base * luby(round_count_ - 1), step_limit / slots_.size());
   return run_tasks_of(round, run_tasks);
@@ -104,14 +105,13 @@ std::uint64_t PieceSolver::run_tasks_of(const Round& round, const RunTasks& run_
       result = place(task, round, called_off);
     } else {
       Slot* slot = slots_[static_cast<std::size_t>(task)].get();
-      result = slot->climber ? climb(slot, round, called_off)
-                             : search(slot, task, round, called_off);
+      result =
+          slot->climber ? climb(slot, round, called_off) : search(slot, task, round, called_off);
     }
     if (result.layout.offsets.empty() || result.layout.height > round.enough) return;
     int seen = winner.load(std::memory_order_relaxed);
-    while (task < seen &&
-           !winner.compare_exchange(
-               seen, task, std::memory_order_relaxed, std::memory_order_relaxed)) {
+    while (task < seen && !winner.compare_exchange(
+                              seen, task, std::memory_order_relaxed, std::memory_order_relaxed)) {
     }
   });
   std::uint64_t steps = 0;
@@ -165,8 +165,8 @@ void PieceSolver::make_slots() {
       slot->search = PieceSearch::make(piece_, graph);
     } else {
       const Start& start = *by_height[next_start++ % by_height.size()];
-      slot->climber = std::make_unique<OrderClimber>(
-          piece_, start.order, start.layout, slot->random.next());
+      slot->climber =
+          std::make_unique<OrderClimber>(piece_, start.order, start.layout, slot->random.next());
     }
     slots_.push_back(std::move(slot));
   }
@@ -210,8 +210,8 @@ PieceSolver::TaskResult PieceSolver::search(Slot* slot,
   std::int64_t lower_bound = lower_bound_;
   while (height > round.enough && lower_bound < height && result.steps < round.steps_each) {
     const std::int64_t least = std::max(round.enough, lower_bound);
-    next.target = least + static_cast<std::int64_t>(kAims[place] *
-                                                    static_cast<double>(height - 1 - least));
+    next.target =
+        least + static_cast<std::int64_t>(kAims[place] * static_cast<double>(height - 1 - least));
     next.step_limit = round.steps_each - result.steps;
     SearchOutcome outcome = slot->search->run(next, stop);
     result.steps += outcome.steps;

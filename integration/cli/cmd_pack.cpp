@@ -73,13 +73,12 @@ void print_text(const PackOptions& options, const Outcome& outcome) {
   const Packing& packing = outcome.packing;
   fmt::print("{}  {} buffers\n", clean_text(options.input), outcome.file.problem.buffers.size());
   fmt::print("height       {} B ({})\n", packing.height_bytes, format_bytes(packing.height_bytes));
-  fmt::print("load bound   {} B ({})\n",
-             packing.load_bound_bytes,
-             format_bytes(packing.load_bound_bytes));
-  fmt::print("ratio        {:.5f}, {}\n",
-             ratio_of(packing),
-             packing.optimal ? "optimal"
-                             : fmt::format("none is below {} B", packing.lower_bound_bytes));
+  fmt::print(
+      "load bound   {} B ({})\n", packing.load_bound_bytes, format_bytes(packing.load_bound_bytes));
+  fmt::print(
+      "ratio        {:.5f}, {}\n",
+      ratio_of(packing),
+      packing.optimal ? "optimal" : fmt::format("none is below {} B", packing.lower_bound_bytes));
   if (outcome.capacity_bytes != 0)
     fmt::print("capacity     {} B, {}\n",
                outcome.capacity_bytes,
@@ -164,8 +163,9 @@ void add_pack(::CLI::App& app, Session& session) {
   ::CLI::App* command =
       app.add_subcommand("pack", "places buffers of known lifetimes as low as possible");
   command
-      ->add_option(
-          "file", options->input, "table with id,lower,upper,size[,alignment,hint,offset], also .gz")
+      ->add_option("file",
+                   options->input,
+                   "table with id,lower,upper,size[,alignment,hint,offset], also .gz")
       ->required()
       ->type_name("FILE.csv");
   command->add_flag("--json", options->json, "one JSON object on standard output");
@@ -176,8 +176,7 @@ void add_pack(::CLI::App& app, Session& session) {
                    options->capacity,
                    "bytes there are: ends at the first packing that fits; exit code 3 without one")
       ->type_name("BYTES");
-  command
-      ->add_option("--alignment", options->alignment, "of every offset, instead of the table's")
+  command->add_option("--alignment", options->alignment, "of every offset, instead of the table's")
       ->check(::CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
   command->add_flag("--fixed", options->fixed, "the table's offsets are laws, not hints");
   command
@@ -186,7 +185,8 @@ void add_pack(::CLI::App& app, Session& session) {
                    "search for at most so long; without it a count of work decides, which repeats")
       ->check(::CLI::Range(0.001, 1e6));
   command->add_option("--seed", options->seed, "of the search (default 1)");
-  command->add_option("--threads", options->threads, "default: one per core; the result is the same")
+  command
+      ->add_option("--threads", options->threads, "default: one per core; the result is the same")
       ->check(::CLI::Range(1, 256));
   command->callback([options, &session] { session.report(run(*options)); });
 }

@@ -50,6 +50,7 @@ class Run {
     if (!served.ok() && served.code() != Code::kOutOfMemory) return served;
     run_.feasible = served.ok();
     run_.out_of_memory = served.message();
+    run_.events_done = done_;
     run_.final_ranges = std::move(ranges_);
     run_.grows_in_place = allocator_.grows_in_place();
     add_peaks();

@@ -46,7 +46,7 @@ class Builder {
     std::vector<std::pair<std::uint64_t, std::uint32_t>> live;  // address, block
     for (std::uint32_t i = 0; i < run_.placements.size(); ++i) {
       const Placement& placement = run_.placements[i];
-      if (placement.placed && placement.died > events_done())
+      if (placement.placed && placement.died > run_.events_done)
         live.emplace_back(placement.address, i);
     }
     std::sort(live.begin(), live.end());
@@ -71,15 +71,10 @@ class Builder {
     }
   }
 
-  [[nodiscard]] std::uint32_t events_done() const {
-    return static_cast<std::uint32_t>(run_.alloc_count + run_.free_count -
-                                      trace_.preexisting_count);
-  }
-
   void add_events() {
     std::vector<SnapshotEventOut> events;
     auto change = run_.changes.begin();
-    const std::uint32_t done = events_done();
+    const std::uint32_t done = run_.events_done;
     std::uint64_t time_us = 0;
     for (std::uint32_t i = 0; i < done; ++i) {
       const ReplayEvent& event = trace_.events[i];

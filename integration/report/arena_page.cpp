@@ -120,9 +120,7 @@ class PageBuilder {
     add_allocator_fields(trace_, run, &out);
     out["held_peak_bytes"] = run.reserved_peak_bytes;
     out["feasible"] = run.feasible;
-    out["done"] =
-        run.alloc_count + run.free_count -
-        std::min<std::uint64_t>(run.alloc_count + run.free_count, trace_.preexisting_count);
+    out["done"] = run.events_done;
     Json at = Json::array();
     Json live = Json::array();
     Json held = Json::array();

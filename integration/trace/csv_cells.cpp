@@ -48,7 +48,8 @@ std::string csv_cell(std::string_view text) {
   const bool plain = !text.empty() && text.find_first_of(" \t,\"#\r") == std::string_view::npos;
   if (plain) return std::string(text);
   std::string cell = "\"";
-  for (const char letter : text) cell += letter == '"' ? std::string("\"\"") : std::string(1, letter);
+  for (const char letter : text)
+    cell += letter == '"' ? std::string("\"\"") : std::string(1, letter);
   return cell + "\"";
 }
 

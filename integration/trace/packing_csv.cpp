@@ -115,7 +115,8 @@ class PackingCsvReader {
     std::string id(text(cells, kId));
     if (id.empty() || id.size() > kIdMaxBytes)
       return bad("expected an id of 1 to 256 bytes, found " + quoted(id));
-    if (!seen_.insert(id).second) return bad("expected each id once, found " + quoted(id) + " again");
+    if (!seen_.insert(id).second)
+      return bad("expected each id once, found " + quoted(id) + " again");
     std::optional<std::uint64_t> lower, upper, size, alignment, hint, offset;
     SPW_RETURN_IF_ERROR(read_number(cells, kLower, &lower));
     SPW_RETURN_IF_ERROR(read_number(cells, kUpper, &upper));
@@ -164,7 +165,8 @@ Status write_packing_csv(const PackingFile& file,
   const bool aligned = std::any_of(buffers.begin(), buffers.end(), [](const PackBuffer& buffer) {
     return buffer.alignment != 1;
   });
-  std::string line = aligned ? "id,lower,upper,size,alignment,offset\n" : "id,lower,upper,size,offset\n";
+  std::string line =
+      aligned ? "id,lower,upper,size,alignment,offset\n" : "id,lower,upper,size,offset\n";
   SPW_RETURN_IF_ERROR(sink.write(line));
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     const PackBuffer& buffer = buffers[i];

@@ -33,8 +33,8 @@ inline PackingProblem random_problem(Random* random,
   PackingProblem problem;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t begin = random->below(times);
-    problem.buffers.push_back(pack_buffer(
-        begin, begin + 1 + random->below(times - begin), 1 + random->below(bytes_max)));
+    problem.buffers.push_back(
+        pack_buffer(begin, begin + 1 + random->below(times - begin), 1 + random->below(bytes_max)));
   }
   return problem;
 }
@@ -117,8 +117,8 @@ inline bool fits_within(const PackingProblem& problem, std::uint64_t height) {
              offset += buffer.alignment) {
           bool free = true;
           for (const auto& [other, at] : layout)
-            free = free && (at + problem.buffers[other].bytes <= offset ||
-                            offset + buffer.bytes <= at);
+            free = free &&
+                   (at + problem.buffers[other].bytes <= offset || offset + buffer.bytes <= at);
           if (!free) continue;
           Layout placed = layout;
           placed.emplace(i, offset);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The judge itself: it accepts what is right and names every planted fault.
 #include "allocator/packing_check.hpp"
+
 #include "tests/allocator/packing_cases.hpp"
 
 #include <doctest/doctest.h>

@@ -189,7 +189,8 @@ TEST_SUITE("property: packing") {
     }
   }
 
-  TEST_CASE("problems without a byte to spare are packed as low as can be, above their load or not") {
+  TEST_CASE(
+      "problems without a byte to spare are packed as low as can be, above their load or not") {
     int above_load = 0;
     for (std::uint64_t seed = 0; seed < 300; ++seed) {
       CAPTURE(seed);
@@ -296,8 +297,8 @@ TEST_SUITE("golden: packing") {
       PackingOptions options;
       options.capacity_bytes = 1'048'576;
       options.work_limit = 1'000'000'000;
-      const Packing packing = packed(
-          read_problem(dir / "minimalloc" / (std::string(name) + ".1048576.csv")), options);
+      const Packing packing =
+          packed(read_problem(dir / "minimalloc" / (std::string(name) + ".1048576.csv")), options);
       CHECK(packing.height_bytes <= 1'048'576);
     }
     CHECK(packed(read_problem(dir / "minimalloc" / "input.12.csv")).height_bytes == 12);
@@ -309,8 +310,7 @@ TEST_SUITE("golden: packing") {
       CAPTURE(std::string(name));
       PackingOptions options;
       options.work_limit = 1'000'000'000;
-      const PackingProblem problem =
-          read_problem(dir / "idealloc" / (std::string(name) + ".csv"));
+      const PackingProblem problem = read_problem(dir / "idealloc" / (std::string(name) + ".csv"));
       // What is enough ends it, so that a slow build is not kept busy with the last bytes.
       options.work_limit = 1;
       const std::uint64_t load = packed(problem, options).load_bound_bytes;

@@ -43,8 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     CheckingSink::require(spillway::check_packing(problem, packing.value()).ok(),
                           "a packing passes its judge");
     spillway::StringSink sink;
-    CheckingSink::require(
-        spillway::write_packing_csv(read, packing.value().offsets, sink).ok(), "it is written");
+    CheckingSink::require(spillway::write_packing_csv(read, packing.value().offsets, sink).ok(),
+                          "it is written");
     const auto written = spillway::memory_source(sink.bytes(), "written");
     spillway::BufferedInput again(*written);
     const auto back = spillway::read_packing_csv(again);

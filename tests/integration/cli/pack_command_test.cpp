@@ -107,11 +107,9 @@ TEST_SUITE("unit: pack command") {
 
   TEST_CASE("seeds and threads are options, the packing is the same for every number of threads") {
     const Table table;
-    const ProgramRun one =
-        run_pack({table.path, "--seed", "7", "--threads", "1", "-o", table.out});
+    const ProgramRun one = run_pack({table.path, "--seed", "7", "--threads", "1", "-o", table.out});
     const std::string first = read(table.out);
-    const ProgramRun two =
-        run_pack({table.path, "--seed", "7", "--threads", "2", "-o", table.out});
+    const ProgramRun two = run_pack({table.path, "--seed", "7", "--threads", "2", "-o", table.out});
     CHECK(one.exit_code == 0);
     CHECK(two.exit_code == 0);
     CHECK(read(table.out) == first);
@@ -140,8 +138,8 @@ TEST_SUITE("unit: pack command") {
         json_of(run_pack({(dir / "idealloc" / "iree_mobilebert.csv").string(), "--json"}));
     CHECK(result["height"] == 1'674'240);
     CHECK(result["valid"] == true);
-    CHECK(json_of(run_pack(
-              {(dir / "idealloc" / "iree_mobilebert.csv").string(), "--json", "--fixed"}))["height"] ==
-          2'408'448);
+    CHECK(json_of(run_pack({(dir / "idealloc" / "iree_mobilebert.csv").string(),
+                            "--json",
+                            "--fixed"}))["height"] == 2'408'448);
   }
 }
