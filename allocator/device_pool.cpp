@@ -64,6 +64,7 @@ Status DevicePool::start() {
   if (observer_ != nullptr) {
     SPW_ASSIGN_OR_RETURN(own_stream_, Stream::create(driver_));
     if (has_vmm_) observer_->arena_begin(base_, arena_bytes_);
+    observed_ = has_vmm_;
   }
   const Section section(*this);
   budget_bytes_ = budget;
@@ -89,8 +90,7 @@ DevicePool::~DevicePool() {
       for (Mark& mark : streams_.at(i).marks) events.push_back(std::move(mark.event));
   }
   events.clear();
-  if (has_vmm_ && observer_ != nullptr && arena_bytes_ != 0)
-    observer_->arena_end(base_, arena_bytes_);
+  if (observed_) observer_->arena_end(base_, arena_bytes_);
   std::vector<PlacedHandle> spare;
   std::vector<Granule> placed;
   {

@@ -291,6 +291,7 @@ class DevicePool {
   MemoryObserver* const observer_;
   cu::AllocationProp prop_;
   bool has_vmm_ = true;
+  bool observed_ = false;  // the observer knows of the arena
   std::uint64_t device_bytes_ = 0;
   std::uint64_t granule_bytes_ = 0;
   Quanta granule_quanta_ = 0;
