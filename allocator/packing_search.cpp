@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// State: per section the floor (top of what is placed) and the bytes still to come; per buffer the
-// lowest offset left to it. A dip is a run of sections with equal floors between higher ones. What
-// comes next above a section of a dip either lies on the floor, inside the dip, or there is waste.
+// State: per buffer its offset, or the lowest one left to it; per section the floor, the lowest of
+// these among what is still to come there. A dip is a run of sections with equal floors between
+// higher ones. What comes next above a section of a dip lies on the floor, inside the dip, or is
+// kept from it and there is waste.
 #include "allocator/packing_search.hpp"
 
 #include "core/random.hpp"
@@ -40,8 +41,7 @@ class Search final : public PieceSearch {
     std::size_t next_choice = 0;
     std::int32_t section = 0;
     Units floor = 0;
-    Units raised = 0;  // floor of `section` when nothing lies on `floor`
-    bool may_waste = false;
+    bool may_waste = false;        // the section has bytes to spare, and that was not tried
     std::int32_t taken = 0;        // the choice that the level above stands on
     std::size_t change_count = 0;  // of changes_ before that
   };
@@ -83,13 +83,15 @@ class Search final : public PieceSearch {
   // One run.
   Units target_ = 0;
   SectionRule section_rule_ = SectionRule::kFewest;
+  std::int32_t last_section_ = 0;
+  bool snug_ = false;
   std::uint64_t steps_ = 0;
   std::vector<std::int32_t> rank_;  // of buffers; 0 is tried first
   std::vector<Units> lowest_;       // offset of a placed buffer, least offset of an open one
   std::vector<std::uint8_t> placed_;
-  std::vector<Units> floor_;    // of sections; kNever where nothing is to come
+  std::vector<Units> floor_;    // of sections: lowest of the open ones there; kNever without any
   std::vector<Units> to_come_;  // of sections: sum of open sizes
-  std::vector<Units> stacked_;  // scratch of fits()
+  std::vector<Units> stacked_, next_floor_;  // scratch of fits()
   std::vector<std::int32_t> dip_, could_lie_;
   std::vector<std::uint8_t> is_dip_;
   std::vector<Change> changes_;
@@ -112,6 +114,7 @@ Search<Units>::Search(const PackPiece& piece, std::shared_ptr<const SearchGraph>
       floor_(at(piece.section_count)),
       to_come_(at(piece.section_count)),
       stacked_(at(piece.section_count)),
+      next_floor_(at(piece.section_count)),
       dip_(at(piece.section_count)),
       could_lie_(at(piece.section_count) + 1),
       is_dip_(at(piece.section_count)) {
@@ -127,9 +130,11 @@ void Search<Units>::rank_buffers(const SearchTask& task) {
     const auto size = static_cast<double>(size_[at(i)]);
     double key = 0;
     switch (task.buffer_rule) {
+      case BufferRule::kSnug:
       case BufferRule::kArea:
         key = size * length;
         break;
+      case BufferRule::kSnugLength:
       case BufferRule::kLength:
         key = length;
         break;
@@ -192,11 +197,8 @@ void Search<Units>::place(std::int32_t buffer, Units floor) {
   const Units top = floor + size_[at(buffer)];
   touched_first_ = first_[at(buffer)];
   touched_last_ = last_[at(buffer)];
-  for (std::int32_t s = touched_first_; s <= touched_last_; ++s) {
-    const Units rest = to_come_[at(s)] - size_[at(buffer)];
-    set(&to_come_[at(s)], rest);
-    set(&floor_[at(s)], rest == 0 ? kNever : top);
-  }
+  for (std::int32_t s = touched_first_; s <= touched_last_; ++s)
+    set(&to_come_[at(s)], to_come_[at(s)] - size_[at(buffer)]);
   for (const std::int32_t other : graph_->neighbours[at(buffer)]) {
     if (placed_[at(other)] != 0 || lowest_[at(other)] >= top) continue;
     set(&lowest_[at(other)], aligned(top, other));
@@ -206,19 +208,22 @@ void Search<Units>::place(std::int32_t buffer, Units floor) {
 }
 
 /// Orders the open buffers by lowest offset and asks of every touched section whether what lies at
-/// or above some offset there still goes below the target. False: a dead end.
+/// or above some offset there still goes below the target. False: a dead end. True: the floors of
+/// the touched sections are as they should be.
 template <typename Units>
 bool Search<Units>::fits(Level* level) {
   std::vector<std::int32_t>& open = level->open;
   for (std::size_t i = 1; i < open.size(); ++i) {
     const std::int32_t moving = open[i];
+    const Units lowest = lowest_[at(moving)];
     std::size_t j = i;
-    for (; j > 0 && lowest_[at(open[j - 1])] < lowest_[at(moving)]; --j) open[j] = open[j - 1];
+    for (; j > 0 && lowest_[at(open[j - 1])] < lowest; --j) open[j] = open[j - 1];
     open[j] = moving;
   }
   const std::int32_t first = touched_first_;
   const std::int32_t last = touched_last_;
   std::fill(stacked_.begin() + first, stacked_.begin() + last + 1, Units{0});
+  std::fill(next_floor_.begin() + first, next_floor_.begin() + last + 1, kNever);
   steps_ += open.size();
   for (const std::int32_t buffer : open) {
     const std::int32_t from = std::max(first, first_[at(buffer)]);
@@ -231,6 +236,7 @@ bool Search<Units>::fits(Level* level) {
     for (std::int32_t s = from; s <= to; ++s) {
       stacked_[at(s)] += size;
       most = std::max(most, stacked_[at(s)]);
+      next_floor_[at(s)] = lowest;  // the last one to write is the lowest
     }
     steps_ += static_cast<std::uint64_t>(to - from) / 4;
     if (most <= target_ - lowest) continue;
@@ -238,6 +244,8 @@ bool Search<Units>::fits(Level* level) {
       if (stacked_[at(s)] > target_ - lowest) ++weights_[at(s)];
     return false;
   }
+  for (std::int32_t s = first; s <= last; ++s)
+    if (floor_[at(s)] != next_floor_[at(s)]) set(&floor_[at(s)], next_floor_[at(s)]);
   return true;
 }
 
@@ -276,6 +284,8 @@ void Search<Units>::choose_section(Level* level) {
     if (section_rule_ == SectionRule::kWeighted)
       first = (2 * std::int64_t{could_lie} + (slack > 0 ? 1 : 0)) * (std::int64_t{1} << 32) /
               (std::int64_t{weights_[at(s)]} + 1);
+    if (section_rule_ == SectionRule::kNear)
+      second = s > last_section_ ? s - last_section_ : last_section_ - s;
     if (section_rule_ == SectionRule::kTightest) std::swap(first, second);
     if (best < 0 || first < best_first || (first == best_first && second < best_second)) {
       best = s;
@@ -284,6 +294,7 @@ void Search<Units>::choose_section(Level* level) {
     }
   }
   level->section = best;
+  last_section_ = best;
   level->floor = floor_[at(best)];
 }
 
@@ -299,6 +310,28 @@ void Search<Units>::list_choices(Level* level) {
   std::sort(level->choices.begin(), level->choices.end(), [this](std::int32_t a, std::int32_t b) {
     return rank_[at(a)] < rank_[at(b)];
   });
+  if (snug_ && level->choices.size() > 1) {
+    std::int32_t from = level->section;
+    std::int32_t to = level->section;
+    while (from > 0 && dip_[at(from - 1)] == dip) --from;
+    while (to + 1 < section_count_ && dip_[at(to + 1)] == dip) ++to;
+    const auto fit = [&](std::int32_t b) {
+      const Units top = level->floor + size_[at(b)];
+      int score = 0;
+      if (first_[at(b)] == from) {
+        ++score;
+        if (from > 0 && floor_[at(from - 1)] == top) ++score;
+      }
+      if (last_[at(b)] == to) {
+        ++score;
+        if (to + 1 < section_count_ && floor_[at(to + 1)] == top) ++score;
+      }
+      return score;
+    };
+    std::stable_sort(level->choices.begin(),
+                     level->choices.end(),
+                     [&](std::int32_t a, std::int32_t b) { return fit(a) > fit(b); });
+  }
   // Of buffers that are alike, one is enough.
   std::size_t kept = 0;
   for (const std::int32_t buffer : level->choices) {
@@ -313,9 +346,7 @@ void Search<Units>::list_choices(Level* level) {
     if (!again) level->choices[kept++] = buffer;
   }
   level->choices.resize(kept);
-  level->raised = raised_floor(*level);
-  level->may_waste =
-      level->raised != kNever && level->raised <= target_ - to_come_[at(level->section)];
+  level->may_waste = level->floor < target_ - to_come_[at(level->section)];
 }
 
 /// Least offset above `floor` of what is alive in the section: what could lie on the floor needs a
@@ -362,11 +393,12 @@ void Search<Units>::take_back(Level* level) {
 /// Nothing lies on the level's floor in its section. False: a dead end.
 template <typename Units>
 bool Search<Units>::waste(Level* level) {
-  set(&floor_[at(level->section)], level->raised);
+  const Units raised = raised_floor(*level);
+  if (raised > target_ - to_come_[at(level->section)]) return false;
   touched_first_ = touched_last_ = level->section;
   for (const std::int32_t buffer : level->open) {
-    if (!alive(buffer, level->section) || lowest_[at(buffer)] >= level->raised) continue;
-    set(&lowest_[at(buffer)], aligned(level->raised, buffer));
+    if (!alive(buffer, level->section) || lowest_[at(buffer)] >= raised) continue;
+    set(&lowest_[at(buffer)], aligned(raised, buffer));
     touch(first_[at(buffer)], last_[at(buffer)]);
   }
   if (!fits(level)) return false;
@@ -380,6 +412,8 @@ SearchOutcome Search<Units>::run(const SearchTask& task, const std::function<boo
   SearchOutcome outcome;
   steps_ = static_cast<std::uint64_t>(count_);
   section_rule_ = task.section_rule;
+  last_section_ = 0;
+  snug_ = task.buffer_rule == BufferRule::kSnug || task.buffer_rule == BufferRule::kSnugLength;
   if (task.target < piece_.load) {
     outcome.end = SearchEnd::kRefuted;
     return outcome;
@@ -444,10 +478,13 @@ std::shared_ptr<const SearchGraph> SearchGraph::make(const PackPiece& piece) {
 }
 
 std::unique_ptr<PieceSearch> PieceSearch::make(const PackPiece& piece,
-                                               std::shared_ptr<const SearchGraph> graph) {
-  std::int64_t sum = 0;
-  for (std::size_t i = 0; i < piece.count(); ++i) sum += piece.size[i] + piece.align[i];
-  if (sum < std::numeric_limits<std::int32_t>::max() / 8)
+                                               std::shared_ptr<const SearchGraph> graph,
+                                               std::int64_t target_max) {
+  std::int64_t most = target_max;
+  for (std::size_t i = 0; i < piece.count(); ++i)
+    most = std::max({most, piece.size[i], piece.align[i]});
+  // Sums of two offsets and two sizes stay in range.
+  if (most < std::numeric_limits<std::int32_t>::max() / 4)
     return std::make_unique<Search<std::int32_t>>(piece, std::move(graph));
   return std::make_unique<Search<std::int64_t>>(piece, std::move(graph));
 }

@@ -19,10 +19,21 @@ enum class SectionRule : std::uint8_t {
   kFewest,    // fewest buffers could lie there, then least slack
   kWeighted,  // as kFewest, but sections that ended searches before count for more
   kTightest,  // least slack, then fewest
+  kNear,      // fewest, then nearest to the one before
 };
 
-/// Which buffer is tried first.
-enum class BufferRule : std::uint8_t { kArea, kLength, kSize, kContention };
+inline constexpr int kSectionRuleCount = 4;
+
+/// Which buffer is tried first: the one with the most of this.
+enum class BufferRule : std::uint8_t {
+  kArea,
+  kLength,
+  kSize,
+  kContention,
+  kSnug,        // sides of the dip it touches, or closes; then area
+  kSnugLength,  // the same; then length
+};
+inline constexpr int kBufferRuleCount = 6;
 
 struct SearchTask {
   std::int64_t target = 0;  // units: the packing may be this high
@@ -64,9 +75,11 @@ class PieceSearch {
   /// `stop` is asked now and then and may be empty.
   virtual SearchOutcome run(const SearchTask& task, const std::function<bool()>& stop) = 0;
 
-  /// REQUIRES: piece outlives it, piece.count() <= kSearchCountMax, !piece.pinned.
+  /// For tasks with a target of at most `target_max`. REQUIRES: piece outlives it, piece.count() <=
+  /// kSearchCountMax, !piece.pinned.
   static std::unique_ptr<PieceSearch> make(const PackPiece& piece,
-                                           std::shared_ptr<const SearchGraph> graph);
+                                           std::shared_ptr<const SearchGraph> graph,
+                                           std::int64_t target_max);
 };
 
 }  // namespace spillway

@@ -6,6 +6,7 @@
 #include "core/atomic.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kNobody = std::numeric_limits<int>::max();
 constexpr std::size_t kSlotCount = 8;
+constexpr double kNoiseMax = 2.2;                // as a power of 2
 constexpr std::uint64_t kStepsPerPlace = 500;    // what placing a buffer twice may take
 constexpr std::size_t kTightestCountMax = 4000;  // best fit takes twice as long as first fit
 
@@ -35,6 +37,7 @@ struct PieceSolver::Slot {
   Random random{0};
   std::unique_ptr<PieceSearch> search;
   std::unique_ptr<OrderClimber> climber;
+  std::size_t way = 0;  // of the search, in this round
 };
 
 struct PieceSolver::Round {
@@ -83,9 +86,13 @@ std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
     return run_tasks_of(round, run_tasks);
   }
   if (slots_.empty()) make_slots();
-  // A few thousand nodes of a search; where there is none, a climber's one or two placements.
-  const std::uint64_t base = (searchable_ ? 3000 : kStepsPerPlace / 2) *
-                             (piece_.count() + static_cast<std::uint64_t>(piece_.section_count));
+  // The first restarts of a search may go down a few times; a climber may place once or twice.
+  const std::uint64_t count = piece_.count();
+  const std::uint64_t base = searchable_
+                                 ? std::max<std::uint64_t>(1000, 6 * count) *
+                                       (count + static_cast<std::uint64_t>(piece_.section_count))
+                                 : kStepsPerPlace * count;
+  choose_ways();
   round.task_count = static_cast<int>(slots_.size());
   round.steps_each = std::min(base * luby(round_count_ - 1), step_limit / slots_.size());
   return run_tasks_of(round, run_tasks);
@@ -120,6 +127,11 @@ std::uint64_t PieceSolver::run_tasks_of(const Round& round, const RunTasks& run_
     TaskResult& result = results[static_cast<std::size_t>(task)];
     steps += result.steps;
     lower_bound_ = std::max(lower_bound_, result.lower_bound);
+    if (!first_round && slots_[static_cast<std::size_t>(task)]->search) {
+      Way& way = ways_[slots_[static_cast<std::size_t>(task)]->way];
+      ++way.tries;
+      if (!result.layout.offsets.empty()) ++way.finds;
+    }
     if (result.layout.offsets.empty()) continue;
     if (result.layout.height >= best_.height) continue;
     best_ = std::move(result.layout);
@@ -162,7 +174,7 @@ void PieceSolver::make_slots() {
     auto slot = std::make_unique<Slot>();
     slot->random = Random(seed_ * kSlotCount + i);
     if (searchable_ && i < 7) {
-      slot->search = PieceSearch::make(piece_, graph);
+      slot->search = PieceSearch::make(piece_, graph, best_.height);
     } else {
       const Start& start = *by_height[next_start++ % by_height.size()];
       slot->climber =
@@ -171,6 +183,32 @@ void PieceSolver::make_slots() {
     slots_.push_back(std::move(slot));
   }
   starts_.clear();
+}
+
+/// Every other search goes through the ways in turn; the rest take what found most for its tries.
+void PieceSolver::choose_ways() {
+  if (!searchable_) return;
+  if (ways_.empty()) {
+    // A round's explorers differ in both rules.
+    for (int i = 0; i < kSectionRuleCount * kBufferRuleCount; ++i)
+      ways_.push_back({static_cast<SectionRule>((i + i / 12) % kSectionRuleCount),
+                       static_cast<BufferRule>((i + 1) % kBufferRuleCount)});
+  }
+  std::vector<bool> used(ways_.size(), false);
+  for (std::size_t i = 0; i < slots_.size(); i += 2) {
+    slots_[i]->way = next_way_++ % ways_.size();
+    used[slots_[i]->way] = true;
+  }
+  const auto worth = [this](std::size_t way) {
+    return (2.0 * ways_[way].finds + 1) / (ways_[way].tries + 2.0);
+  };
+  for (std::size_t i = 1; i < slots_.size(); i += 2) {
+    std::size_t best = ways_.size();
+    for (std::size_t way = 0; way < ways_.size(); ++way)
+      if (!used[way] && (best == ways_.size() || worth(way) > worth(best))) best = way;
+    slots_[i]->way = best;
+    used[best] = true;
+  }
 }
 
 PieceSolver::TaskResult PieceSolver::climb(Slot* slot,
@@ -190,28 +228,21 @@ PieceSolver::TaskResult PieceSolver::search(Slot* slot,
                                             const Round& round,
                                             const std::function<bool()>& stop) {
   // How far below the best, between the lower bound (0) and one unit less (1).
-  static constexpr double kAims[kSlotCount] = {0, 0.6, 0, 0.3, 0.9, 0.1, 1, 1};
-  static constexpr SectionRule kSections[kSlotCount] = {SectionRule::kFewest,
-                                                        SectionRule::kFewest,
-                                                        SectionRule::kWeighted,
-                                                        SectionRule::kFewest,
-                                                        SectionRule::kFewest,
-                                                        SectionRule::kWeighted,
-                                                        SectionRule::kFewest,
-                                                        SectionRule::kTightest};
-  const auto place = static_cast<std::size_t>(task);
+  static constexpr double kAims[] = {0, 0.6, 0, 0.3, 0.9, 0.1, 1};
+  const double aim = kAims[(static_cast<std::size_t>(task) + round_count_) % std::size(kAims)];
+  const Way& way = ways_[slot->way];
   TaskResult result;
   SearchTask next;
-  next.section_rule = kSections[place];
-  next.buffer_rule = static_cast<BufferRule>((place + round_count_) % 4);
-  next.noise = round_count_ <= 2 ? 0 : 2.2 * slot->random.unit();
+  next.section_rule = way.section_rule;
+  next.buffer_rule = way.buffer_rule;
+  const double noise = slot->random.unit();
+  next.noise = way.tries == 0 ? 0 : kNoiseMax * noise;
   next.seed = slot->random.next();
   std::int64_t height = best_.height;
   std::int64_t lower_bound = lower_bound_;
   while (height > round.enough && lower_bound < height && result.steps < round.steps_each) {
     const std::int64_t least = std::max(round.enough, lower_bound);
-    next.target =
-        least + static_cast<std::int64_t>(kAims[place] * static_cast<double>(height - 1 - least));
+    next.target = least + static_cast<std::int64_t>(aim * static_cast<double>(height - 1 - least));
     next.step_limit = round.steps_each - result.steps;
     SearchOutcome outcome = slot->search->run(next, stop);
     result.steps += outcome.steps;

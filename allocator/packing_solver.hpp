@@ -46,6 +46,13 @@ class PieceSolver {
 
  private:
   struct Slot;
+  /// One way to search; those that found something are used more.
+  struct Way {
+    SectionRule section_rule;
+    BufferRule buffer_rule;
+    std::uint32_t tries = 0;
+    std::uint32_t finds = 0;
+  };
   struct TaskResult {
     PieceLayout layout;  // empty offsets: nothing better
     std::string method;
@@ -62,6 +69,7 @@ class PieceSolver {
   TaskResult climb(Slot* slot, const Round& round, const std::function<bool()>& stop);
   TaskResult search(Slot* slot, int task, const Round& round, const std::function<bool()>& stop);
   void make_slots();
+  void choose_ways();
 
   const PackPiece piece_;
   const std::uint64_t seed_;
@@ -76,6 +84,8 @@ class PieceSolver {
     PieceLayout layout;  // of lowest fits; empty offsets: not tried
   };
   std::vector<Start> starts_;
+  std::vector<Way> ways_;
+  std::size_t next_way_ = 0;
   std::vector<std::unique_ptr<Slot>> slots_;
 };
 
