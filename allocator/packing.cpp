@@ -19,7 +19,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kWorkDefault = 300'000'000;
+constexpr std::uint64_t kWorkDefault = 200'000'000;
 constexpr std::uint64_t kWorkWhilePoor = 600'000'000;
 constexpr double kPoorRatio = 1.003;
 

@@ -33,8 +33,8 @@ struct PackingProblem {
 struct PackingOptions {
   std::uint64_t capacity_bytes = 0;  // enough when the height is at most this; 0: as low as can be
   std::uint64_t seed = 1;
-  /// Steps. 0: 3e8, about 2 s of one core, and twice that while the height is more than 0.3 % above
-  /// the load bound.
+  /// Steps. 0: 2e8, about 2 s of one core, and three times that while the height is 0.3 % or more
+  /// above the load bound.
   std::uint64_t work_limit = 0;
   unsigned thread_count = 0;  // 0, or more than that: as many as there are cores
   /// Asked now and then, from several threads at once: true ends the search with the best packing

@@ -184,6 +184,7 @@ std::int64_t AddressIndex::tightest(std::int32_t first,
 PieceLayout place_in_order(const PackPiece& piece,
                            const std::vector<std::uint32_t>& order,
                            PlaceRule rule,
+                           std::int64_t height_max,
                            AddressIndex* index,
                            std::uint64_t* steps) {
   PieceLayout layout;
@@ -201,6 +202,7 @@ PieceLayout place_in_order(const PackPiece& piece,
   }
   for (const std::uint32_t i : order) {
     if (piece.fixed[i] >= 0) continue;
+    if (layout.height > height_max) break;
     *steps += 60;  // collecting and adding
     put(i,
         rule == PlaceRule::kLowest
@@ -216,10 +218,14 @@ std::string_view order_name(PackOrder order) {
       return "given";
     case PackOrder::kContentionSize:
       return "contention and size";
+    case PackOrder::kContentionSizeLate:
+      return "contention and size, late first";
     case PackOrder::kSize:
       return "size";
     case PackOrder::kSizeClass:
       return "size class";
+    case PackOrder::kSizeClassLate:
+      return "size class, late first";
     case PackOrder::kArea:
       return "area";
     case PackOrder::kContentionLength:
@@ -273,8 +279,9 @@ std::vector<std::uint32_t> sort_buffers(const PackPiece& piece, PackOrder order)
   };
   std::vector<Key> keys(count);
   std::vector<std::int64_t> contention;
-  if (order == PackOrder::kContentionSize || order == PackOrder::kContentionLength ||
-      order == PackOrder::kSizeClass)
+  if (order == PackOrder::kContentionSize || order == PackOrder::kContentionSizeLate ||
+      order == PackOrder::kContentionLength || order == PackOrder::kSizeClass ||
+      order == PackOrder::kSizeClassLate)
     contention = contention_of(piece);
   std::vector<std::int64_t> begun_before;  // section: buffers with first <= section
   std::vector<std::int64_t> ended_before;  // section: buffers with last < section
@@ -289,17 +296,21 @@ std::vector<std::uint32_t> sort_buffers(const PackPiece& piece, PackOrder order)
     std::partial_sum(begun_before.begin(), begun_before.end(), begun_before.begin());
     std::partial_sum(ended_before.begin(), ended_before.end(), ended_before.begin());
   }
+  const bool late = order == PackOrder::kContentionSizeLate || order == PackOrder::kSizeClassLate;
   for (std::size_t i = 0; i < count; ++i) {
     const auto size = static_cast<double>(piece.size[i]);
+    const auto first = static_cast<double>(piece.first[i]);
     const auto length = static_cast<double>(piece.last[i] - piece.first[i] + 1);
     switch (order) {
       case PackOrder::kContentionSize:
-        keys[i] = {static_cast<double>(contention[i]), size, length};
+      case PackOrder::kContentionSizeLate:
+        keys[i] = {static_cast<double>(contention[i]), size, late ? first : -first};
         break;
       case PackOrder::kSizeClass:
+      case PackOrder::kSizeClassLate:
         keys[i] = {static_cast<double>(std::bit_width(static_cast<std::uint64_t>(piece.size[i]))),
                    static_cast<double>(contention[i]),
-                   length};
+                   late ? first : -first};
         break;
       case PackOrder::kContentionLength:
         keys[i] = {static_cast<double>(contention[i]), length, size};

@@ -77,20 +77,24 @@ struct PieceLayout {
 };
 
 /// Fixed buffers first, then the rest in `order` (every buffer of the piece once; fixed ones are
-/// passed over). REQUIRES: fixed buffers do not overlap.
+/// passed over). Ends with a layout that is not complete as soon as it is higher than `height_max`.
+/// REQUIRES: fixed buffers do not overlap.
 PieceLayout place_in_order(const PackPiece& piece,
                            const std::vector<std::uint32_t>& order,
                            PlaceRule rule,
+                           std::int64_t height_max,
                            AddressIndex* index,
                            std::uint64_t* steps);
 
 /// The orders that the portfolio tries, best bets first.
 enum class PackOrder : std::uint8_t {
-  kHint,            // ascending hints, so that a given packing is never made worse
-  kContentionSize,  // load of the fullest section, then size
+  kHint,                // ascending hints, so that a given packing is never made worse
+  kContentionSize,      // load of the fullest section, then size, then the earlier
+  kContentionSizeLate,  // the same, then the later
   kSize,
-  kSizeClass,  // powers of two, then contention, then length
-  kArea,       // sections times size
+  kSizeClass,      // powers of two, then contention, then the earlier
+  kSizeClassLate,  // the same, then the later
+  kArea,           // sections times size
   kContentionLength,
   kLength,
   kBegin,

@@ -26,14 +26,13 @@ std::uint64_t OrderClimber::run(std::uint64_t step_limit,
   std::uint64_t steps = 0;
   while (steps < step_limit && best_.height > goal && !(stop && stop())) {
     propose(goal);
-    PieceLayout next = place_in_order(piece_, proposal_, PlaceRule::kLowest, &index_, &steps);
-    steps += 16 * piece_.count();  // proposing
-    if (next.height < current_.height) tries_since_better_ = 0;
     // A little worse is let in now and then, so that one bad neighbourhood is not the end.
-    const std::int64_t room = (best_.height - goal) / 8;
-    const bool accepted = next.height <= current_.height ||
-                          (++tries_since_better_ % 16 == 0 && next.height <= best_.height + room);
-    if (!accepted) continue;
+    const std::int64_t room = ++tries_ % 16 == 0 ? (best_.height - goal) / 8 : 0;
+    const std::int64_t height_max = std::max(current_.height, best_.height + room);
+    PieceLayout next =
+        place_in_order(piece_, proposal_, PlaceRule::kLowest, height_max, &index_, &steps);
+    steps += 16 * piece_.count();  // proposing
+    if (next.height > height_max) continue;
     if (next.height < best_.height) best_ = next;
     current_ = std::move(next);
     std::swap(order_, proposal_);

@@ -38,7 +38,7 @@ class OrderClimber {
   std::vector<double> places_;           // scratch: where a buffer wants to be in the order
   PieceLayout current_;
   PieceLayout best_;
-  std::uint64_t tries_since_better_ = 0;
+  std::uint64_t tries_ = 0;
 };
 
 }  // namespace spillway

@@ -15,6 +15,7 @@ namespace spillway {
 namespace {
 
 constexpr int kNobody = std::numeric_limits<int>::max();
+constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kSlotCount = 8;
 constexpr double kNoiseMax = 2.2;                // as a power of 2
 constexpr std::uint64_t kStepsPerPlace = 500;    // what placing a buffer twice may take
@@ -146,13 +147,14 @@ PieceSolver::TaskResult PieceSolver::place(int task,
   TaskResult result;
   Start& start = starts_[static_cast<std::size_t>(task)];
   AddressIndex index(piece_.section_count);
-  start.layout = place_in_order(piece_, start.order, PlaceRule::kLowest, &index, &result.steps);
+  start.layout =
+      place_in_order(piece_, start.order, PlaceRule::kLowest, kNoLimit, &index, &result.steps);
   result.layout = start.layout;
   result.method = start.name + ", first fit";
   if (result.layout.height <= round.enough || piece_.count() > kTightestCountMax || stop())
     return result;
-  PieceLayout tight =
-      place_in_order(piece_, start.order, PlaceRule::kTightest, &index, &result.steps);
+  PieceLayout tight = place_in_order(
+      piece_, start.order, PlaceRule::kTightest, start.layout.height, &index, &result.steps);
   if (tight.height >= result.layout.height) return result;
   result.layout = std::move(tight);
   result.method = start.name + ", best fit";
