@@ -78,7 +78,7 @@ void add_recorded(const std::filesystem::path& folder, std::vector<Case>* cases)
 
 /// False when a packing did not pass its judge.
 bool print_table(const std::vector<Case>& cases) {
-  fmt::print("{}; default work, all cores, seed 1\n", version_text());
+  fmt::print("revision {}; default work, all cores, seed 1\n", git_revision());
   fmt::print("{:<18} {:>7} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8}  {}\n",
              "problem",
              "buffers",
@@ -129,7 +129,7 @@ void place(benchmark::State& state, const PackPiece& piece) {
 
 int main(int argc, char** argv) {
   std::vector<Case> cases;
-  for (const std::uint64_t layers : {100, 1000, 6000})
+  for (const std::uint64_t layers : {100u, 1000u, 6000u})
     cases.push_back({"made_up/" + std::to_string(10 * layers), made_up_step(layers)});
   const char* given = std::getenv("SPILLWAY_SHARED_DATA");
   const std::filesystem::path shared =
