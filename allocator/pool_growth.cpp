@@ -133,11 +133,11 @@ bool DevicePool::plan_growth(const Request& request, bool press, Growth& growth)
   const std::uint64_t live = stats_.allocated_bytes + request.bytes;
   const bool over_budget = after > budget_bytes_;
   const bool slack =
-      options_.defragment_slack < 1 && after > live &&
+      remap_credit_ != 0 && options_.defragment_slack < 1 && after > live &&
       static_cast<double>(after - live) > options_.defragment_slack * static_cast<double>(after);
   if (over_budget && !press) return false;
   if (press || slack) find_donors(request, press, growth);
-  if (!over_budget && !growth.donors.empty()) --remap_credit_;
+  if (!press && !growth.donors.empty()) --remap_credit_;
   Granule missing = growth.target_granules;
   for (const Growth::Donor& donor : growth.donors) missing -= handles_.begins_at(donor.at).granules;
   while (missing != 0) {

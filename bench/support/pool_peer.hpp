@@ -40,6 +40,7 @@ class PoolPeer {
     static_cast<void>(pool_->free(pointer, streams_[stream]));
   }
   [[nodiscard]] std::uint64_t live_bytes() const { return pool_->stats().allocated_bytes; }
+  [[nodiscard]] PoolStats stats() const { return pool_->stats(); }
 
  private:
   std::optional<Context> context_;
