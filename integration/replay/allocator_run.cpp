@@ -51,6 +51,7 @@ class Run {
     run_.feasible = served.ok();
     run_.out_of_memory = served.message();
     run_.events_done = done_;
+    run_.counters = allocator_.counters();
     run_.final_ranges = std::move(ranges_);
     run_.grows_in_place = allocator_.grows_in_place();
     add_peaks();

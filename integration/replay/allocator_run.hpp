@@ -53,7 +53,8 @@ struct AllocatorRun {
   std::optional<std::uint64_t> alloc_ns_median;
   std::uint64_t alloc_count = 0;  // those that were there before the first event included
   std::uint64_t free_count = 0;
-  std::uint32_t events_done = 0;             // of the trace's events
+  std::uint32_t events_done = 0;  // of the trace's events
+  std::vector<AllocatorCounter> counters;
   std::vector<FragmentationSample> samples;  // at even distances, and at both peaks
   std::vector<Placement> placements;         // per block of the trace; only where asked for
   std::vector<RangeChange> changes;          // from the first event on; only where asked for

@@ -13,6 +13,12 @@
 
 namespace spillway {
 
+/// What an allocator counts about itself: a name with its unit, as JSON shows it, and a number.
+struct AllocatorCounter {
+  std::string_view name;  // static
+  std::uint64_t value = 0;
+};
+
 /// A run of addresses that is held from the driver.
 struct ReservedRange {
   std::uint64_t address = 0;
@@ -64,6 +70,8 @@ class AllocatorUnderTest {
   [[nodiscard]] virtual std::uint64_t ranges_version() const { return reserved_bytes(); }
   /// Whether ranges grow and shrink in place, rather than being taken and given back whole.
   [[nodiscard]] virtual bool grows_in_place() const { return true; }
+  /// After within() has ended: what it counted. Models count nothing.
+  [[nodiscard]] virtual std::vector<AllocatorCounter> counters() const { return {}; }
   /// Whether the host time of allocate() says something about a product (a model's does not).
   [[nodiscard]] virtual bool is_product() const { return false; }
 };

@@ -92,6 +92,16 @@ class PoolUnderTest final : public AllocatorUnderTest {
   [[nodiscard]] std::uint64_t largest_hole_bytes() const override {
     return stats().largest_free_bytes;
   }
+  [[nodiscard]] std::vector<AllocatorCounter> counters() const override {
+    return {{"grow_count", final_.grow_count},
+            {"handle_create_count", final_.handle_create_count},
+            {"remap_count", final_.remap_count},
+            {"host_wait_count", final_.host_wait_count},
+            {"stream_wait_count", final_.stream_wait_count},
+            {"planned_count", final_.planned_count},
+            {"deviated_count", final_.deviated_count},
+            {"metadata_bytes", final_.metadata_bytes}};
+  }
   [[nodiscard]] std::uint64_t ranges_version() const override {
     const PoolStats now = stats();
     return now.handle_create_count + now.remap_count + now.trim_count + now.grow_count;

@@ -21,6 +21,24 @@ double gib(std::uint64_t bytes) { return static_cast<double>(bytes) / kGiB; }
 
 Json null_if_zero(std::uint64_t value) { return value == 0 ? Json(nullptr) : Json(value); }
 
+/// What a pool did to use so little.
+std::string effort(const AllocatorRun& run) {
+  const auto count = [&run](std::string_view name) {
+    for (const AllocatorCounter& counter : run.counters)
+      if (counter.name == name) return counter.value;
+    return std::uint64_t{0};
+  };
+  return fmt::format(
+      "{}: grew {} times by {} handles, moved {} handles to other addresses, made the host wait {} "
+      "times and a stream {} times\n",
+      run.allocator,
+      count("grow_count"),
+      count("handle_create_count"),
+      count("remap_count"),
+      count("host_wait_count"),
+      count("stream_wait_count"));
+}
+
 /// Line by line: a table stays one.
 std::string clean_lines(const std::string& text) {
   std::string out;
@@ -71,6 +89,10 @@ void add_allocator_fields(const AllocationTrace& trace, const AllocatorRun& run,
   out["allocations"] = run.alloc_count;
   out["frees"] = run.free_count;
   out["streams"] = trace.streams.size();
+  Json counters = Json::object();
+  for (const AllocatorCounter& counter : run.counters)
+    counters[std::string(counter.name)] = counter.value;
+  out["counters"] = std::move(counters);
   if (!run.feasible) out["out_of_memory"] = clean_lines(run.out_of_memory);
 }
 
@@ -105,6 +127,9 @@ std::string render_allocators(const std::string& trace_name,
   if (timed)
     out +=
         "\nalloc: median host time of one allocation, this machine's processor, simulated device\n";
+  if (timed) out += "\n";
+  for (const AllocatorRun& run : runs)
+    if (!run.counters.empty()) out += effort(run);
   for (const AllocatorRun& run : runs)
     if (!run.feasible) out += "\n" + run.allocator + ": " + clean_lines(run.out_of_memory) + "\n";
   return out;

@@ -13,8 +13,8 @@
 namespace spillway {
 
 /// Adds `allocator, live_peak_bytes, reserved_peak_bytes, utilization, recorded_reserved_bytes,
-/// alloc_ns_median, allocations, frees, streams, out_of_memory` to an object of result_json(). What
-/// is not known is null.
+/// alloc_ns_median, allocations, frees, streams, counters, out_of_memory` to an object of
+/// result_json(). What is not known is null.
 void add_allocator_fields(const AllocationTrace& trace,
                           const AllocatorRun& run,
                           nlohmann::ordered_json* object);

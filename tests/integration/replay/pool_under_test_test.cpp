@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,13 @@ AllocatorRun run_pool(const AllocationTrace& trace,
   auto run = run_allocator(trace, *pool.value(), options);
   REQUIRE_MESSAGE(run.ok(), run.status().message());
   return std::move(run).value();
+}
+
+std::uint64_t counter(const AllocatorRun& run, std::string_view name) {
+  for (const AllocatorCounter& one : run.counters)
+    if (one.name == name) return one.value;
+  FAIL("no such counter");
+  return 0;
 }
 
 /// Blocks that lie where the plan puts them, both counted in the order of allocation: the most that
@@ -76,6 +84,8 @@ TEST_SUITE("unit") {
       const AllocatorRun run = run_pool(trace, 0, PoolService::kPlanned);
       CHECK(run.feasible);
       CHECK(at_their_places(run, plan.value()) == trace.blocks.size());
+      CHECK(counter(run, "planned_count") == trace.blocks.size());
+      CHECK(counter(run, "deviated_count") == 0);
       CHECK(run.reserved_peak_bytes < plan.value().height_bytes + (std::uint64_t{2} << 20));
     }
   }
@@ -91,6 +101,7 @@ TEST_SUITE("unit") {
     const std::size_t count = at_their_places(run, plan.value());
     CHECK(count > other.blocks.size() / 2);
     CHECK(count < other.blocks.size());
+    CHECK(counter(run, "deviated_count") > 0);
     const AllocationTrace stranger = made_up_step(7, 60);
     CHECK(run_pool(stranger, 0, PoolService::kPlanned, &planned).feasible);
   }
