@@ -190,8 +190,8 @@ BlockIndex DevicePool::take_planned(Request& request) {
   const Quanta place = layout_.begin() + match->offset;
   bool ready = true;
   std::uint32_t pieces = 0;
-  const bool is_free =
-      space_.is_free_range(place, request.quanta, kPlanned, [&](const Block& block) {
+  const bool is_free = space_.is_free_range(
+      place, request.quanta, kPlanned, [&](const Block& block) SPW_NO_THREAD_SAFETY {
         ready = ready && streams_.may_use(request.index, point_of(block));
         ++pieces;
       });

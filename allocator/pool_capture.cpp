@@ -47,9 +47,10 @@ Result<BlockIndex> DevicePool::carve(Request& request) {
     const Section section(*this);
     if (!space_.reserve(2))
       return Status(Code::kOutOfMemory, "device pool: the host has no memory for its tables");
-    const Space::Run run = space_.find_run(kArena, request.quanta, [&](const Block& block) {
-      return streams_.may_use(kNoStream, point_of(block));
-    });
+    const Space::Run run =
+        space_.find_run(kArena, request.quanta, [&](const Block& block) SPW_NO_THREAD_SAFETY {
+          return streams_.may_use(kNoStream, point_of(block));
+        });
     if (run.first != kNoBlock) {
       const LabelIndex label = space_.neutral_of(kArena);
       taken = keep_part(space_.join(run, BlockState::kClaimed), request, label, 0);

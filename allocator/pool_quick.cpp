@@ -119,7 +119,7 @@ BlockIndex DevicePool::take_ready(LabelIndex label, Quanta quanta) {
                      BlockState::kLive);
 }
 
-// Null: not on this path, and nothing has changed.
+// Null: not on this path, and no block has changed hands.
 inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
                                                   StreamRef stream,
                                                   TagId tag) {
@@ -137,6 +137,10 @@ inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
     if (!space_.reserve(2)) [[unlikely]]
       return 0;
     index = take_ready(state->arena_label, quanta);
+    if (index == kNoBlock && has_kept_) [[unlikely]] {
+      merge_kept();
+      index = take_ready(state->arena_label, quanta);
+    }
     if (index == kNoBlock) [[unlikely]]
       return 0;
     space_.at(index).label.set(state->arena_label);

@@ -168,7 +168,7 @@ std::string DevicePool::broken_invariant() const {
   for (StreamIndex i = 0; i < streams_.count(); ++i) {
     const StreamState& state = streams_.at(i);
     kept += state.kept.count();
-    state.kept.for_each([&](BlockIndex index, Quanta quanta) {
+    state.kept.for_each([&](BlockIndex index, Quanta quanta) SPW_NO_THREAD_SAFETY {
       const Block& block = space_.at(index);
       kept_well = kept_well && block.is(BlockState::kKept) && block.quanta.get() == quanta &&
                   streams_.owner_of(block.label.get()) == i &&

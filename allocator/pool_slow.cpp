@@ -65,10 +65,11 @@ Result<BlockIndex> DevicePool::take_run(const Request& request, bool may_wait, L
   {
     const Section section(*this);
     if (!space_.reserve(2)) return kNoBlock;
-    const Space::Run run = space_.find_run(request.group, request.quanta, [&](const Block& block) {
-      return block.label.get() != except &&
-             (may_wait || streams_.may_use(request.index, point_of(block)));
-    });
+    const Space::Run run = space_.find_run(
+        request.group, request.quanta, [&](const Block& block) SPW_NO_THREAD_SAFETY {
+          return block.label.get() != except &&
+                 (may_wait || streams_.may_use(request.index, point_of(block)));
+        });
     if (run.first == kNoBlock) return kNoBlock;
     bool neutral = true;
     for (BlockIndex i = run.first;; i = space_.at(i).next.get()) {
@@ -96,10 +97,11 @@ Result<BlockIndex> DevicePool::take_planned_range(const Request& request) {
     const Section section(*this);
     const Quanta place = layout_.begin() + request.planned->offset;
     if (!layout_.loaded() || !space_.reserve(2) ||
-        !space_.is_free_range(place, request.quanta, kPlanned, [&](const Block& block) {
-          const StreamPoint point = point_of(block);
-          if (!streams_.may_use(request.index, point)) points.push_back(point);
-        }))
+        !space_.is_free_range(
+            place, request.quanta, kPlanned, [&](const Block& block) SPW_NO_THREAD_SAFETY {
+              const StreamPoint point = point_of(block);
+              if (!streams_.may_use(request.index, point)) points.push_back(point);
+            }))
       return kNoBlock;
     claimed = space_.claim_range(place, request.quanta, BlockState::kClaimed);
     ++stats_.planned_count;

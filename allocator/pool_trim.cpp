@@ -44,8 +44,9 @@ void DevicePool::claim_trimmed(std::uint64_t keep_bytes, Trimmed& trimmed) {
     const Quanta quanta = slot.quanta.get();
     std::vector<StreamPoint> points;
     const GroupIndex group = space_.group_of(space_.at(space_.find(begin)).label.get());
-    if (!space_.is_free_range(
-            begin, quanta, group, [&](const Block& block) { points.push_back(point_of(block)); }))
+    if (!space_.is_free_range(begin, quanta, group, [&](const Block& block) SPW_NO_THREAD_SAFETY {
+          points.push_back(point_of(block));
+        }))
       continue;
     trimmed.points.insert(trimmed.points.end(), points.begin(), points.end());
     left -= bytes_of(quanta);
@@ -56,10 +57,11 @@ void DevicePool::claim_trimmed(std::uint64_t keep_bytes, Trimmed& trimmed) {
     const PlacedHandle handle = handles_.begins_at(at);
     if (handle.granules == 0 || !space_.reserve(2)) continue;
     std::vector<StreamPoint> points;
-    if (!space_.is_free_range(
-            quanta_of(at), quanta_of(handle.granules), kArena, [&](const Block& block) {
-              points.push_back(point_of(block));
-            }))
+    if (!space_.is_free_range(quanta_of(at),
+                              quanta_of(handle.granules),
+                              kArena,
+                              [&](const Block& block)
+                                  SPW_NO_THREAD_SAFETY { points.push_back(point_of(block)); }))
       continue;
     trimmed.points.insert(trimmed.points.end(), points.begin(), points.end());
     left -= handle.granules * granule_bytes_;
@@ -78,7 +80,7 @@ Result<std::uint64_t> DevicePool::trim_to(std::uint64_t keep_bytes) {
   }
   Status status = wait_on_host(trimmed.points);
   std::uint64_t given_back = 0;
-  const auto gone = [&](std::uint64_t bytes) {  // under the lock
+  const auto gone = [&](std::uint64_t bytes) SPW_NO_THREAD_SAFETY {  // under the lock
     stats_.reserved_bytes -= bytes;
     ++stats_.trim_count;
     given_back += bytes;
