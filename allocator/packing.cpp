@@ -5,11 +5,7 @@
 #include "allocator/packing_check.hpp"
 #include "allocator/packing_piece.hpp"
 #include "allocator/packing_solver.hpp"
-
-#include <oneapi/tbb/info.h>
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/partitioner.h>
-#include <oneapi/tbb/task_arena.h>
+#include "allocator/packing_threads.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -51,19 +47,7 @@ Status check_fixed(const PackPieces& pieces) {
 class Packer {
  public:
   Packer(PackPieces pieces, const PackingOptions& options)
-      : pieces_(std::move(pieces)), options_(options) {
-    const auto cores = static_cast<unsigned>(tbb::info::default_concurrency());
-    const unsigned threads =
-        options.thread_count == 0 ? cores : std::min(options.thread_count, cores);
-    if (threads > 1) arena_ = std::make_unique<tbb::task_arena>(static_cast<int>(threads));
-    run_tasks_ = [this](int count, const std::function<void(int)>& body) {
-      if (!arena_) {
-        for (int i = 0; i < count; ++i) body(i);
-        return;
-      }
-      arena_->execute([&] { tbb::parallel_for(0, count, body, tbb::simple_partitioner()); });
-    };
-  }
+      : pieces_(std::move(pieces)), options_(options), threads_(options.thread_count) {}
 
   Packing run() {
     const std::uint64_t least = std::max(pieces_.load_bound_bytes, pieces_.settled_height_bytes);
@@ -71,13 +55,13 @@ class Packer {
     for (PackPiece& piece : pieces_.pieces)
       solvers_.push_back(std::make_unique<PieceSolver>(std::move(piece), options_.seed));
     for (const auto& solver : solvers_)
-      work_ += solver->run_round(left(), enough_, run_tasks_, options_.stop);
+      work_ += solver->run_round(left(), enough_, &threads_, options_.stop);
     for (PieceSolver* top = highest(); top != nullptr; top = highest()) {
       if (top->height_bytes() <= enough_) break;
       if (top->lower_bound_bytes() >= top->height_bytes()) break;  // optimal
       const std::uint64_t spent = left() == 0 || (options_.stop && options_.stop())
                                       ? 0
-                                      : top->run_round(left(), enough_, run_tasks_, options_.stop);
+                                      : top->run_round(left(), enough_, &threads_, options_.stop);
       if (spent == 0) break;
       work_ += spent;
     }
@@ -128,8 +112,7 @@ class Packer {
 
   PackPieces pieces_;
   const PackingOptions& options_;
-  std::unique_ptr<tbb::task_arena> arena_;
-  RunTasks run_tasks_;
+  PackingThreads threads_;
   std::vector<std::unique_ptr<PieceSolver>> solvers_;
   std::uint64_t enough_ = 0;
   std::uint64_t work_ = 0;

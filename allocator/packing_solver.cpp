@@ -63,7 +63,7 @@ PieceSolver::~PieceSolver() = default;
 
 std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
                                      std::uint64_t enough_bytes,
-                                     const RunTasks& run_tasks,
+                                     PackingThreads* threads,
                                      const std::function<bool()>& stop) {
   Round round;
   const std::uint64_t room = enough_bytes - std::min(enough_bytes, piece_.base_bytes);
@@ -84,7 +84,7 @@ std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
         step_limit / (kStepsPerPlace * std::max<std::uint64_t>(piece_.count(), 1)),
         1,
         starts_.size()));
-    return run_tasks_of(round, run_tasks);
+    return run_tasks_of(round, threads);
   }
   if (slots_.empty()) make_slots();
   // The first restarts of a search may go down a few times; a climber may place once or twice.
@@ -96,14 +96,14 @@ std::uint64_t PieceSolver::run_round(std::uint64_t step_limit,
   choose_ways();
   round.task_count = static_cast<int>(slots_.size());
   round.steps_each = std::min(base * luby(round_count_ - 1), step_limit / slots_.size());
-  return run_tasks_of(round, run_tasks);
+  return run_tasks_of(round, threads);
 }
 
-std::uint64_t PieceSolver::run_tasks_of(const Round& round, const RunTasks& run_tasks) {
+std::uint64_t PieceSolver::run_tasks_of(const Round& round, PackingThreads* threads) {
   Atomic<int> winner{kNobody};
   const bool first_round = slots_.empty();
   std::vector<TaskResult> results(static_cast<std::size_t>(round.task_count));
-  run_tasks(round.task_count, [&](int task) {
+  threads->run(round.task_count, [&](int task) {
     const auto called_off = [&winner, &round, task] {
       return winner.load(std::memory_order_relaxed) < task || (*round.stop && (*round.stop)());
     };

@@ -7,6 +7,7 @@
 #include "allocator/packing_greedy.hpp"
 #include "allocator/packing_improve.hpp"
 #include "allocator/packing_search.hpp"
+#include "allocator/packing_threads.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -15,9 +16,6 @@
 #include <vector>
 
 namespace spillway {
-
-/// Runs body(0) .. body(count - 1), perhaps at once.
-using RunTasks = std::function<void(int count, const std::function<void(int)>& body)>;
 
 class PieceSolver {
  public:
@@ -33,7 +31,7 @@ class PieceSolver {
   /// Returns the steps spent.
   std::uint64_t run_round(std::uint64_t step_limit,
                           std::uint64_t enough_bytes,
-                          const RunTasks& run_tasks,
+                          PackingThreads* threads,
                           const std::function<bool()>& stop);
 
   [[nodiscard]] const PackPiece& piece() const { return piece_; }
@@ -64,7 +62,7 @@ class PieceSolver {
   [[nodiscard]] std::uint64_t to_bytes(std::int64_t height) const {
     return piece_.base_bytes + static_cast<std::uint64_t>(height) * piece_.unit_bytes;
   }
-  std::uint64_t run_tasks_of(const Round& round, const RunTasks& run_tasks);
+  std::uint64_t run_tasks_of(const Round& round, PackingThreads* threads);
   TaskResult place(int task, const Round& round, const std::function<bool()>& stop);
   TaskResult climb(Slot* slot, const Round& round, const std::function<bool()>& stop);
   TaskResult search(Slot* slot, int task, const Round& round, const std::function<bool()>& stop);

@@ -181,10 +181,10 @@ TEST_SUITE("unit: packing") {
 
 TEST_SUITE("property: packing") {
   TEST_CASE("small problems are packed as low as can be") {
-    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    for (std::uint64_t seed = 0; seed < 100; ++seed) {
       CAPTURE(seed);
       Random random(seed);
-      const PackingProblem problem = random_problem(&random, 2 + random.below(7), 8, 3);
+      const PackingProblem problem = random_problem(&random, 2 + random.below(6), 8, 3);
       check_least(problem, packed(problem, one_thread()));
     }
   }
@@ -230,7 +230,7 @@ TEST_SUITE("property: packing") {
   }
 
   TEST_CASE("anything at all is packed validly, fixed offsets and hints included") {
-    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    for (std::uint64_t seed = 0; seed < 120; ++seed) {
       CAPTURE(seed);
       Random random(seed);
       PackingProblem problem =
@@ -247,7 +247,7 @@ TEST_SUITE("property: packing") {
           fixed_top += buffer.bytes + random.below(1000);
         }
       }
-      packed(problem, one_thread(500'000));
+      packed(problem, one_thread(200'000));
     }
   }
 
@@ -257,10 +257,10 @@ TEST_SUITE("property: packing") {
       Random random(seed);
       const PackingProblem problem = seed % 2 == 0 ? cut_box(&random, 220, 100, 100'000)
                                                    : random_problem(&random, 2100, 900, 40'000);
-      PackingOptions options = one_thread(8'000'000);
+      PackingOptions options = one_thread(3'000'000);
       options.seed = seed;
       const Packing alone = packed(problem, options);
-      for (const unsigned threads : {2u, 5u}) {
+      for (const unsigned threads : {2u, 0u}) {
         options.thread_count = threads;
         const Packing shared = packed(problem, options);
         CHECK(shared.offsets == alone.offsets);
