@@ -34,7 +34,7 @@ AllocationTrace trace_of(const std::uint8_t* data, std::size_t size) {
                                                 RecordKind::kAlloc,
                                                 RecordKind::kFreeCompleted};
   AllocationTraceSink sink;
-  for (std::size_t i = 0; i + 4 <= size && i < 4 * 4000; i += 4) {
+  for (std::size_t i = 0; i + 4 <= size && i < std::size_t{4} * 4000; i += 4) {
     Record record;
     record.kind = kKinds[data[i] % 8];
     record.flags = (data[i] & 8) != 0 ? kRecordPreexisting : 0;
