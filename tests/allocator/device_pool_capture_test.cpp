@@ -16,12 +16,14 @@ using test::Lab;
 
 /// One capture of a stream, its graph and what it takes to launch it.
 struct Captured {
-  Captured(DevicePoolLab& in, StreamRef on, cu::StreamCaptureMode mode = cu::StreamCaptureMode::kGlobal)
+  Captured(DevicePoolLab& in,
+           StreamRef on,
+           cu::StreamCaptureMode mode = cu::StreamCaptureMode::kGlobal)
       : t(in), stream(on) {
     t.lab.note(t.lab.cu.cuStreamBeginCapture(stream.handle(), mode));
     cu::StreamCaptureStatus status = cu::StreamCaptureStatus::kNone;
-    t.lab.note(t.lab.cu.cuStreamGetCaptureInfo(
-        stream.handle(), &status, &id, nullptr, nullptr, nullptr));
+    t.lab.note(
+        t.lab.cu.cuStreamGetCaptureInfo(stream.handle(), &status, &id, nullptr, nullptr, nullptr));
     CHECK(status == cu::StreamCaptureStatus::kActive);
   }
   ~Captured() {
@@ -45,7 +47,8 @@ struct Captured {
 };
 
 TEST_SUITE("unit") {
-  TEST_CASE("what a capture gave back is reused inside it and by nobody else until it is released") {
+  TEST_CASE(
+      "what a capture gave back is reused inside it and by nobody else until it is released") {
     in_all_orders([](Lab& lab) {
       DevicePoolLab t(lab);
       const StreamRef s = t.stream();
@@ -157,7 +160,8 @@ TEST_SUITE("unit") {
     });
   }
 
-  TEST_CASE("while another stream captures, ordinary work goes on and pressure asks nobody's events") {
+  TEST_CASE(
+      "while another stream captures, ordinary work goes on and pressure asks nobody's events") {
     in_all_orders([](Lab& lab) {
       DevicePoolOptions options;
       options.budget_bytes = 64 * kKiB;

@@ -2,7 +2,6 @@
 // One long scenario, run once for every driver call that it makes with that call failing: whatever
 // the pool answers, its invariants hold, the budget holds, nothing leaks and nothing races.
 #include "device/sim/faults.hpp"
-
 #include "tests/allocator/device_pool_lab.hpp"
 
 #include <string>

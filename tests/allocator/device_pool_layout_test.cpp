@@ -115,9 +115,11 @@ TEST_SUITE("unit") {
     in_all_orders([](Lab& lab) {
       DevicePoolLab t(lab);
       const StreamRef s = t.stream();
-      for (const LayoutItem& item :
-           {LayoutItem{0, 0}, LayoutItem{512, 100}, LayoutItem{1024, 16 * kKiB - 512},
-            LayoutItem{512, ~std::uint64_t{511}}, LayoutItem{~std::uint64_t{0}, 512}})
+      for (const LayoutItem& item : {LayoutItem{0, 0},
+                                     LayoutItem{512, 100},
+                                     LayoutItem{1024, 16 * kKiB - 512},
+                                     LayoutItem{512, ~std::uint64_t{511}},
+                                     LayoutItem{~std::uint64_t{0}, 512}})
         CHECK(t.pool->load_layout({item}, 16 * kKiB, s).code() == Code::kInvalidArgument);
       CHECK(t.pool->load_layout(kItems, 16 * 1024 * kKiB, s).code() == Code::kOutOfMemory);
       CHECK(t.pool->load_layout({}, 0, s).ok());
