@@ -234,7 +234,7 @@ Status DevicePool::free_with_care(cu::DevicePtr pointer,
     std::vector<StreamPoint> unmarked;
     for (const StreamPoint& point : points)
       if (!mark(point).ok()) unmarked.push_back(point);
-    const Status waited = wait_on_host(unmarked);
+    Status waited = wait_on_host(unmarked);
     const Section section(*this);
     const std::uint64_t epoch = ++streams_.at(owner).epoch;
     space_.set_state(index, BlockState::kDeferred);

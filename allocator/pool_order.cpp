@@ -86,7 +86,7 @@ Status DevicePool::make_wait(StreamIndex waiter, const std::vector<StreamPoint>&
       const QuickSection section(*this);
       if (streams_.may_use(waiter, point)) continue;
     }
-    const Status waited = found.event == nullptr
+    Status waited = found.event == nullptr
                               ? Status(Code::kInternal, "device pool: a stream cannot be marked")
                               : found.event->make_wait(stream);
     if (!waited.ok()) {
