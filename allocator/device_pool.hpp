@@ -171,7 +171,7 @@ class DevicePool {
   static constexpr std::uint64_t kFreesUntilCalm = 4096;
   // Growths that may remap although the budget has room: so many at first, and one more for so
   // many allocations.
-  static constexpr std::uint32_t kRemapCredit = 96;
+  static constexpr std::uint32_t kRemapCredit = 320;
   static constexpr std::uint64_t kAllocationsPerRemap = 4096;
 
   DevicePool(const Context& context, const DevicePoolOptions& options);

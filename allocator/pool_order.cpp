@@ -87,8 +87,8 @@ Status DevicePool::make_wait(StreamIndex waiter, const std::vector<StreamPoint>&
       if (streams_.may_use(waiter, point)) continue;
     }
     Status waited = found.event == nullptr
-                              ? Status(Code::kInternal, "device pool: a stream cannot be marked")
-                              : found.event->make_wait(stream);
+                        ? Status(Code::kInternal, "device pool: a stream cannot be marked")
+                        : found.event->make_wait(stream);
     if (!waited.ok()) {
       // The stream is gone, or the driver has no event for us: the long way round, except inside a
       // capture, where the host may wait for nothing.

@@ -60,7 +60,8 @@ class Ranges {
 };
 
 TEST_SUITE("unit") {
-  TEST_CASE("16 threads on 8 streams, giving back each other's blocks, never hold one place twice") {
+  TEST_CASE(
+      "16 threads on 8 streams, giving back each other's blocks, never hold one place twice") {
     const Driver driver = bench::null_driver();
     const Context context = Context::retain_primary(driver, 0).value();
     DevicePoolOptions options;
