@@ -23,6 +23,11 @@ inline void DevicePool::keep_block(BlockIndex index,
                                    Block& block,
                                    StreamState& owner,
                                    std::uint64_t epoch) {
+  // While the pool grows, what a kept block keeps apart would be grown for elsewhere.
+  if (frees_until_calm_ != 0 && block.quanta.get() > kLargeQuanta) [[unlikely]] {
+    space_.give(index, owner.arena_label, epoch);
+    return;
+  }
   block.label.set(owner.arena_label);
   block.epoch.set(epoch);
   space_.change_state(block, BlockState::kLive, BlockState::kKept);
