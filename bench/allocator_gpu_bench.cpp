@@ -10,6 +10,7 @@
 
 #include <cstdio>
 
+// NOLINTNEXTLINE(bugprone-exception-escape): out of host memory ends a bench
 int main(int argc, char** argv) {
   using namespace spillway;
   using namespace spillway::bench;

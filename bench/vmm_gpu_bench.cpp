@@ -332,6 +332,7 @@ Status run_bench(const Ground& ground, const std::string& driver, const std::str
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): out of host memory ends a bench
 int main(int argc, char** argv) {
   std::string json_path;
   if (argc == 3 && std::string_view(argv[1]) == "--json") {

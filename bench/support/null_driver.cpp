@@ -33,11 +33,11 @@ constexpr std::uint64_t kQuantum = 512;
 constexpr std::uint64_t kDefaultStreamId = 1;
 
 struct State {
-  NullDriverOptions options;
   alignas(64) std::atomic<std::uint64_t> memory{0};
   alignas(64) std::atomic<std::uint64_t> reserved{0};
   alignas(64) std::atomic<std::uint64_t> handles{0};
   alignas(64) std::atomic<std::int64_t> physical{0};
+  NullDriverOptions options;
   std::array<std::atomic<std::uint64_t>, kCallCount> calls{};
 };
 State g_state;

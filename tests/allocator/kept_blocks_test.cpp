@@ -86,14 +86,14 @@ TEST_SUITE("unit") {
 
   TEST_CASE("kept blocks count as free and are merged before the pool grows") {
     with_pool([](Lab&, DevicePool& pool, StreamRef stream) {
-      std::vector<cu::DevicePtr> blocks;
-      for (int i = 0; i < 6; ++i) blocks.push_back(pool.allocate(32 * kKiB, stream).value());
+      std::vector<cu::DevicePtr> blocks(6);
+      for (cu::DevicePtr& block : blocks) block = pool.allocate(32 * kKiB, stream).value();
       const std::uint64_t reserved = pool.stats().reserved_bytes;
       for (const cu::DevicePtr block : blocks) CHECK(pool.free(block, stream).ok());
       CHECK(pool.stats().allocated_bytes == 0);
       CHECK(pool.stats().free_bytes == reserved);
       CHECK(pool.check_invariants().ok());
-      const cu::DevicePtr all = pool.allocate(6 * 32 * kKiB, stream).value();
+      const cu::DevicePtr all = pool.allocate(blocks.size() * 32 * kKiB, stream).value();
       CHECK(pool.stats().reserved_bytes == reserved);
       CHECK(pool.free(all, stream).ok());
     });
@@ -102,8 +102,8 @@ TEST_SUITE("unit") {
   TEST_CASE("kept blocks of one stream are memory for another, and for the driver") {
     with_pool([](Lab& lab, DevicePool& pool, StreamRef stream) {
       const StreamRef other = StreamRef::of(lab.cu, lab.stream()).value();
-      std::vector<cu::DevicePtr> blocks;
-      for (int i = 0; i < 8; ++i) blocks.push_back(pool.allocate(kMiB, stream).value());
+      std::vector<cu::DevicePtr> blocks(8);
+      for (cu::DevicePtr& block : blocks) block = pool.allocate(kMiB, stream).value();
       for (const cu::DevicePtr block : blocks) CHECK(pool.free(block, stream).ok());
       const Result<cu::DevicePtr> whole = pool.allocate(8 * kMiB, other);
       REQUIRE(whole.ok());
