@@ -83,7 +83,7 @@ Status check_packing(const PackingProblem& problem, const Packing& packing) {
     if (buffer.fixed_offset && *buffer.fixed_offset != offset)
       return broken(i, "is not at its fixed offset");
     if (!takes_room(buffer)) continue;
-    const std::uint64_t rest = buffer.bytes % quantum;
+    const std::uint64_t rest = quantum == 0 ? 0 : buffer.bytes % quantum;
     const std::uint64_t padding = rest == 0 ? 0 : quantum - rest;
     if (buffer.bytes > kEnd - offset || padding > kEnd - offset - buffer.bytes)
       return broken(i, "ends past the last address");

@@ -254,9 +254,10 @@ std::vector<std::int64_t> contention_of(const PackPiece& piece) {
   }
   std::vector<std::int64_t> result(piece.count());
   for (std::size_t i = 0; i < piece.count(); ++i) {
-    const auto length = static_cast<std::size_t>(piece.last[i] - piece.first[i] + 1);
-    const auto level = static_cast<std::size_t>(std::bit_width(length) - 1);
     const auto first = static_cast<std::size_t>(piece.first[i]);
+    const std::size_t length = static_cast<std::size_t>(piece.last[i]) - first + 1;
+    std::size_t level = 0;
+    while (level + 1 < table.size() && std::size_t{2} << level <= length) ++level;
     result[i] =
         std::max(table[level][first], table[level][first + length - (std::size_t{1} << level)]);
   }

@@ -39,9 +39,9 @@ class Splitter {
     SPW_RETURN_IF_ERROR(read());
     out_.load_bound_bytes = load_bound();
     while (!parts_.empty()) {
-      Part part = std::move(parts_.back());
+      const Part part = std::move(parts_.back());
       parts_.pop_back();
-      take_apart(std::move(part));
+      take_apart(part);
     }
     // The piece with the largest load decides most; ties by position keep the order defined.
     std::sort(out_.pieces.begin(), out_.pieces.end(), [](const PackPiece& a, const PackPiece& b) {
@@ -94,7 +94,7 @@ class Splitter {
     return {};
   }
 
-  std::uint64_t load_bound() const {
+  [[nodiscard]] std::uint64_t load_bound() const {
     std::vector<std::pair<std::uint64_t, std::uint64_t>> ends;  // by time
     std::uint64_t peak = 0;
     if (parts_.empty()) return peak;
@@ -111,7 +111,7 @@ class Splitter {
     return peak;
   }
 
-  void take_apart(Part part) {
+  void take_apart(const Part& part) {
     std::vector<Part> groups = groups_in_time(part);
     if (groups.size() > 1) {
       for (Part& group : groups) parts_.push_back(std::move(group));
@@ -141,7 +141,7 @@ class Splitter {
     out_.pieces.push_back(std::move(piece));
   }
 
-  std::vector<Part> groups_in_time(const Part& part) const {
+  [[nodiscard]] std::vector<Part> groups_in_time(const Part& part) const {
     std::vector<Part> groups;
     std::uint64_t end = 0;
     for (const std::uint32_t i : part.members) {
@@ -152,7 +152,7 @@ class Splitter {
     return groups;
   }
 
-  PackPiece piece_of(const Part& part) const {
+  [[nodiscard]] PackPiece piece_of(const Part& part) const {
     PackPiece piece;
     piece.members = part.members;
     piece.base_bytes = part.base_bytes;

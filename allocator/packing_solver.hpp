@@ -46,8 +46,8 @@ class PieceSolver {
   struct Slot;
   /// One way to search; those that found something are used more.
   struct Way {
-    SectionRule section_rule;
-    BufferRule buffer_rule;
+    SectionRule section_rule = SectionRule::kFewest;
+    BufferRule buffer_rule = BufferRule::kArea;
     std::uint32_t tries = 0;
     std::uint32_t finds = 0;
   };
