@@ -49,7 +49,7 @@ class Torch {
 #endif
 
 /// Appends those that are there; says which are not.
-inline void add_foreign_peers(std::vector<PeerKind>* kinds) {
+inline void add_foreign_peers([[maybe_unused]] std::vector<PeerKind>* kinds) {
 #ifdef SPW_BENCH_CUB
   kinds->push_back(peer_kind<Cub<CubPeer::Bins::kWide>>("CUB, bins x8 to 8 GiB, keeps all", true));
   kinds->push_back(peer_kind<Cub<CubPeer::Bins::kFine>>("CUB, bins x2 to 8 GiB, keeps all", true));
