@@ -16,7 +16,7 @@
 namespace spillway {
 namespace {
 
-constexpr std::size_t kLineMaxBytes = 64 * 1024;
+constexpr std::size_t kLineMaxBytes = std::size_t{64} * 1024;
 constexpr std::size_t kIdMaxBytes = 256;
 
 enum Column : std::uint8_t {
