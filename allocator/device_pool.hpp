@@ -169,10 +169,11 @@ class DevicePool {
   static constexpr LabelIndex kNoLabel = 0xffff;
   static constexpr std::size_t kCommChunksMax = 1024;
   static constexpr std::uint64_t kFreesUntilCalm = 4096;
-  // Growths that may remap although the budget has room: so many at first, and one more for so
-  // many allocations.
-  static constexpr std::uint32_t kRemapCredit = 320;
+  // Growths that may remap although the budget has room: so many at first and at most, one more for
+  // so many allocations, and one when the peak of what lives has risen by this part.
+  static constexpr std::uint32_t kRemapCredit = 96;
   static constexpr std::uint64_t kAllocationsPerRemap = 4096;
+  static constexpr std::uint64_t kPeakPartPerRemap = 256;
 
   DevicePool(const Context& context, const DevicePoolOptions& options);
   Status start();
@@ -319,6 +320,7 @@ class DevicePool {
   std::uint64_t budget_bytes_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint32_t remap_credit_ SPW_GUARDED_BY(mutex_) = kRemapCredit;
   std::uint64_t remap_credit_earned_ SPW_GUARDED_BY(mutex_) = 0;
+  std::uint64_t remap_peak_bytes_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint64_t frees_until_calm_ SPW_GUARDED_BY(mutex_) = 0;  // marks are recorded until then
   PoolStats stats_ SPW_GUARDED_BY(mutex_);
 };

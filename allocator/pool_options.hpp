@@ -43,9 +43,9 @@ struct DevicePoolOptions {
   /// and this.
   std::uint64_t handle_bytes_max = std::uint64_t{32} << 20;
   /// Remap wholly free handles instead of growing when more than this part of the memory held
-  /// would be free after growing; the host waits for the streams that used them. 320 times, and
-  /// once more for every 4096 allocations, so that a program that never settles gets memory instead
-  /// of stalls. 1: only when the budget is reached.
+  /// would be free after growing; the host waits for the streams that used them. Up to 96 times in
+  /// a row; more is earned by a rising peak and by allocations, so that a program that never
+  /// settles gets memory instead of stalls. 1: only when the budget is reached.
   double defragment_slack = 0.01;
   CrossStream cross_stream = CrossStream::kGrowFirst;
   /// Ask the driver at every call whether the stream is capturing. False only for a caller who

@@ -24,7 +24,8 @@ inline void DevicePool::keep_block(BlockIndex index,
                                    StreamState& owner,
                                    std::uint64_t epoch) {
   // While the pool grows, what a kept block keeps apart would be grown for elsewhere.
-  if (frees_until_calm_ != 0 && block.quanta.get() > kLargeQuanta) [[unlikely]] {
+  if (frees_until_calm_ != 0 && remap_credit_ != 0 && block.quanta.get() > kLargeQuanta)
+      [[unlikely]] {
     space_.give(index, owner.arena_label, epoch);
     return;
   }

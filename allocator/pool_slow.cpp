@@ -122,6 +122,12 @@ Result<BlockIndex> DevicePool::try_everything(Request& request) {
   }
   {
     const Section section(*this);
+    // More lives than ever: a program that is still on its way up.
+    const std::uint64_t peak = stats_.allocated_bytes_peak;
+    if (peak > remap_peak_bytes_ + remap_peak_bytes_ / kPeakPartPerRemap) {
+      remap_peak_bytes_ = peak;
+      remap_credit_ = std::min(kRemapCredit, remap_credit_ + 1);
+    }
     const std::uint64_t earned = stats_.allocation_count / kAllocationsPerRemap;
     if (earned > remap_credit_earned_) {
       remap_credit_ = static_cast<std::uint32_t>(
