@@ -46,6 +46,11 @@ Result<BlockIndex> DevicePool::wait_for(const Request& request,
   StreamState& state = streams_.at(request.index);
   const std::uint64_t epoch = ++state.epoch;
   if (!waited.ok()) {
+    if (const Capture* capture = find_group(request.group)) {
+      // The capture is broken; what it took goes home with the rest of it.
+      space_.give(claimed, capture->parked, epoch);
+      return waited;
+    }
     space_.set_state(claimed, BlockState::kDeferred);
     deferred_.push_back({claimed, {request.index, epoch}, points});
     return waited;
