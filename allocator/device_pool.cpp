@@ -129,8 +129,8 @@ DevicePool::~DevicePool() {
 std::optional<Quanta> DevicePool::place_of(cu::DevicePtr pointer) const {
   if (in_arena(pointer)) return static_cast<Quanta>((pointer - base_) >> kQuantumShift);
   for (const CommChunk& chunk : chunks_) {
+    // Any slot may be empty: one whose chunk is still being made, or could not be, precedes others.
     const cu::DevicePtr begin = chunk.pointer.get();
-    if (begin == 0) break;  // slots are filled from the front and kept
     if (pointer - begin < bytes_of(chunk.quanta.get()))
       return chunk.begin.get() + static_cast<Quanta>((pointer - begin) >> kQuantumShift);
   }

@@ -416,6 +416,35 @@ TEST_SUITE("unit") {
     });
   }
 
+  TEST_CASE("chunks that threads make at the same time are all known") {
+    for (std::uint64_t seed = 0; seed < 30; ++seed) {
+      CAPTURE(seed);
+      CHECK_EQ(reports_of(lab_options(seed % 2 == 0 ? sim::Mode::kRandom : sim::Mode::kPct, seed),
+                          [](Lab& lab) {
+                            DevicePoolOptions options;
+                            options.comm_chunk_bytes = 4 * kKiB;
+                            DevicePoolLab t(lab, options);
+                            std::vector<StreamRef> streams;
+                            for (int i = 0; i < 3; ++i) streams.push_back(t.stream());
+                            std::vector<Thread> threads;
+                            for (std::size_t i = 0; i < 3; ++i) {
+                              auto thread = Thread::start("worker", [&lab, &t, &streams, i] {
+                                lab.enter();
+                                const auto a = t.pool->allocate_comm(4 * kKiB, streams[i]);
+                                REQUIRE(a.ok());
+                                CHECK(t.pool->find(a.value() + 9).has_value());
+                                t.give(a.value(), streams[i]);
+                              });
+                              REQUIRE(thread.ok());
+                              threads.push_back(std::move(thread).value());
+                            }
+                            for (Thread& thread : threads) thread.join();
+                            CHECK_EQ(t.pool->stats().live_count, 0u);
+                          }),
+               "");
+    }
+  }
+
   TEST_CASE("a device without virtual memory gets a pool of chunks") {
     sim::Options options = lab_options(sim::Mode::kRandom, 5);
     options.vmm_supported = false;
