@@ -108,23 +108,12 @@ function paintBands(plot) {
 
 function stepPath(plot, y, at, values) {
   const { g } = plot;
-  const first = Math.max(0, lastAt(at, view.begin));
+  const first = Math.max(0, lastAtOrBefore(at, view.begin));
   g.moveTo(plot.x(at[first]), y(values[first]));
   for (let i = first; i < at.length && at[i] <= view.end; ++i) {
     g.lineTo(plot.x(at[i]), y(values[i]));
     g.lineTo(plot.x(i + 1 < at.length ? at[i + 1] : at[i]), y(values[i]));
   }
-}
-
-function lastAt(list, value) {
-  let low = 0;
-  let high = list.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (list[middle] <= value) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
 }
 
 function paintFragmentation(plot) {
@@ -184,7 +173,7 @@ function paintFragmentation(plot) {
 
 function describeFragmentation(plot, call) {
   const { at, live, held, hole } = run().samples;
-  const i = lastAt(at, call);
+  const i = lastAtOrBefore(at, call);
   if (i < 0) return null;
   const phase = phaseAt(call);
   return {

@@ -42,15 +42,3 @@ const lanes = {
   offload: unpackLane(report.lanes.offload),
   prefetch: unpackLane(report.lanes.prefetch),
 };
-
-/** Index of the last element of ascending `list` that is <= value; -1 when there is none. */
-function lastAtOrBefore(list, value) {
-  let low = 0;
-  let high = list.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (list[middle] <= value) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}

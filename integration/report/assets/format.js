@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers as words, colours by meaning, and the one way to make elements: text goes in as text.
+// Numbers as words, colours by meaning, the place of a value in a sorted list, and the one way to make elements: text goes in as text.
 
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -109,4 +109,16 @@ function swatch(colorName, shape = "") {
   const node = el("span", { class: `swatch ${shape}`, "aria-hidden": "true" });
   node.style.background = node.style.borderColor = `var(--${colorName})`;
   return node;
+}
+
+/** Index of the last element of ascending `list` that is <= value; -1 when there is none. */
+function lastAtOrBefore(list, value) {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (list[middle] <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }
