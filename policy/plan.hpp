@@ -50,6 +50,8 @@ enum class InstructionKind : std::uint8_t {
               // copy ends
   kPrefetch,  // target storage: device bytes are taken now, the copy back starts when the engine is
               // free
+  kRetain,  // target storage: when its life in the step ends it stays, for recompute to read, until
+            // the plan drops it. Only for resident activations and temporaries of the step
 };
 
 struct Instruction {

@@ -13,6 +13,57 @@ constexpr ActionSet kKeepOnly = action_bit(Action::kKeep);
 constexpr ActionSet kRecomputes = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
 constexpr ActionSet kOffloads = action_bit(Action::kKeep) | action_bit(Action::kOffload);
 
+bool take_parameter(const Planner& planner, std::string_view text, PlanRequest* request) {
+  switch (planner.parameter) {
+    case Parameter::kNone:
+      return false;
+    case Parameter::kCount: {
+      std::uint32_t count = 0;
+      const auto parsed = std::from_chars(text.data(), text.data() + text.size(), count);
+      if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() || count == 0)
+        return false;
+      request->k = count;
+      return true;
+    }
+    case Parameter::kFraction: {
+      double fraction = -1;
+      const auto parsed = std::from_chars(text.data(), text.data() + text.size(), fraction);
+      if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() ||
+          !(fraction >= 0 && fraction <= 1))
+        return false;
+      request->variant = text;
+      return true;
+    }
+    case Parameter::kWord:
+      for (const std::string_view word : planner.words) {
+        if (word != text) continue;
+        request->variant = text;
+        return true;
+      }
+      return false;
+  }
+  return false;
+}
+
+std::string expected_parameter(const Planner& planner) {
+  const std::string name(planner.name);
+  switch (planner.parameter) {
+    case Parameter::kNone:
+      return name + " without a parameter";
+    case Parameter::kCount:
+      return "a parameter such as " + name + ":4";
+    case Parameter::kFraction:
+      return "a parameter from 0 to 1 such as " + name + ":0.5";
+    case Parameter::kWord: {
+      std::string text;
+      for (const std::string_view word : planner.words)
+        text += (text.empty() ? "one of " : ", ") + name + ":" + std::string(word);
+      return text;
+    }
+  }
+  return name;
+}
+
 }  // namespace
 
 const std::vector<Planner>& planners() {
@@ -29,7 +80,8 @@ const std::vector<Planner>& planners() {
        "common practice",
        kRecomputes,
        false,
-       plan_every_k},
+       plan_every_k,
+       Parameter::kCount},
       {"full",
        "checkpoint every layer, recompute all inside",
        "Korthikanti et al. 2022, arXiv 2205.05198",
@@ -65,14 +117,10 @@ Result<const Planner*> find_planner(std::string_view text, PlanRequest* request)
   for (const Planner& planner : planners()) {
     if (planner.name != name) continue;
     if (colon == std::string_view::npos) return &planner;
-    const std::string_view number = text.substr(colon + 1);
-    std::uint32_t k = 0;
-    const auto parsed = std::from_chars(number.data(), number.data() + number.size(), k);
-    if (name != "every-k" || parsed.ec != std::errc{} ||
-        parsed.ptr != number.data() + number.size() || k == 0)
-      return Status(Code::kInvalidArgument,
-                    "expected a parameter such as every-k:4, found '" + std::string(text) + "'");
-    request->k = k;
+    if (!take_parameter(planner, text.substr(colon + 1), request))
+      return Status(
+          Code::kInvalidArgument,
+          "expected " + expected_parameter(planner) + ", found '" + std::string(text) + "'");
     return &planner;
   }
   std::string known;

@@ -18,6 +18,7 @@ struct StorageState {
   Form device = Form::kNone;
   Form host = Form::kNone;
   Codec codec = Codec::kNone;  // of the payload, wherever it is
+  bool retained = false;       // stays when its life in the step ends
   std::uint64_t payload = 0;   // payload bytes
   std::int64_t device_ready_ns = 0;
   std::int64_t host_ready_ns = 0;
@@ -277,6 +278,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
   if (again) return {};
   for (const std::uint32_t storage : freed_.of(op_index)) {
     StorageState& state = states_[storage];
+    if (state.retained && state.device == Form::kBytes) continue;
     if (state.device != Form::kNone) {
       // A prefetch that nobody waited for must end before its bytes can go.
       const std::uint64_t bytes = form_bytes(storage, state.device);
@@ -309,8 +311,15 @@ Status Engine::step(const Instruction& instruction) {
   const Storage& info = profile_.storages[storage];
   const std::string name = "storage " + std::to_string(storage);
   switch (instruction.kind) {
+    case InstructionKind::kRetain:
+      if (state.device != Form::kBytes || !info.freed_after.valid() ||
+          info.freed_after.value < next_op_)
+        return illegal(name + " is retained but not resident and alive");
+      state.retained = true;
+      return {};
     case InstructionKind::kDrop:
       if (state.device == Form::kNone) return illegal(name + " is dropped but not on the device");
+      state.retained = false;
       wait_until(state.device_ready_ns, StallCause::kLatePrefetch, storage);
       give(form_bytes(storage, state.device), storage);
       state.device = Form::kNone;

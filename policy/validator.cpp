@@ -21,9 +21,10 @@ struct Content {
   bool on_device = false;
   bool encoded = false;  // what exists is the payload
   bool on_host = false;
-  bool dropped = false;  // existed, exists nowhere now
-  bool over = false;     // its life in the step has ended
-  bool lossy = false;    // went through a lossy codec
+  bool dropped = false;   // existed, exists nowhere now
+  bool over = false;      // its life in the step has ended
+  bool lossy = false;     // went through a lossy codec
+  bool outlives = false;  // the plan drops it, not the step
   Codec codec = Codec::kNone;
   std::size_t holding = 0;  // index while on the device
   std::size_t pinned = 0;   // index while on the host
@@ -213,6 +214,10 @@ class Judge {
     if (again) return;
     for (const std::uint32_t storage : ends_after_[instruction.target]) {
       Content& content = contents_[storage];
+      if (content.outlives && content.on_device && !content.encoded) {
+        content.over = true;
+        continue;
+      }
       if (content.on_device) release(storage, std::max(now_ns_, content.usable_ns));
       if (content.on_host)
         host_holdings_[content.pinned].until_ns = std::max(now_ns_, content.host_ns);
@@ -221,10 +226,24 @@ class Judge {
     }
   }
 
+  void retain(std::uint32_t storage) {
+    const Storage& info = profile_.storages[storage];
+    const BufferKind kind = info.tag.kind;
+    if (!info.created_by.valid() || kind == BufferKind::kParameter ||
+        kind == BufferKind::kGradient || kind == BufferKind::kOptimizer ||
+        kind == BufferKind::kConstant)
+      return breaks(Law::kUnmovableMoved, name(storage) + " is retained");
+    Content& content = contents_[storage];
+    if (content.over || !content.on_device || content.encoded || !info.freed_after.valid())
+      return breaks(Law::kIllegalTransition, name(storage) + " is retained but not resident");
+    content.outlives = true;
+  }
+
   void move(const Instruction& instruction) {
     const std::uint32_t storage = instruction.target;
     Content& content = contents_[storage];
     const Storage& info = profile_.storages[storage];
+    if (instruction.kind == InstructionKind::kRetain) return retain(storage);
     // A storage whose life is over is on the device again only as a step of a recompute chain; it
     // may go at once.
     const bool movable = info.tag.kind == BufferKind::kActivation && info.created_by.valid();
@@ -241,7 +260,7 @@ class Judge {
         release(storage, now_ns_);
         took_[storage].drop = took_[storage].drop || !content.over;
         content.dropped = !content.over;
-        content.encoded = false;
+        content.encoded = content.outlives = false;
         return;
       case InstructionKind::kCompress: {
         if (!content.on_device || content.encoded) return illegal("is compressed but not resident");

@@ -38,6 +38,7 @@ SliceLook look_of(const Profile& profile, InstructionKind kind, std::uint32_t ta
     case InstructionKind::kPrefetch:
       return SliceLook::kPrefetch;
     case InstructionKind::kDrop:
+    case InstructionKind::kRetain:
       break;
   }
   return SliceLook::kOther;

@@ -239,6 +239,8 @@ void emit(const GraphEvents& graph, TraceEmitter& out) {
     const std::size_t first_edge = next_edge;
     for (; next_edge < graph.edges.size() && graph.edges[next_edge].to == node.id; ++next_edge)
       out.use(node.id, storage_of(graph.edges[next_edge].from), kRecordRead);
+    // A node without inputs reads what was there before the step: the batch and the parameters.
+    if (next_edge == first_edge) out.use(node.id, kFixedId, kRecordRead);
     out.alloc(storage_of(node.id), node.bytes);
     out.name(storage_of(node.id), node.op + " " + std::to_string(node.id));
     out.use(node.id, storage_of(node.id), kRecordCreate);

@@ -20,13 +20,14 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kFormat = "spillway plan";
 constexpr int kVersion = 1;
 constexpr std::size_t kPlanBytesMax = std::size_t{1} << 30;
-constexpr std::array<std::pair<InstructionKind, std::string_view>, 6> kMoves = {
+constexpr std::array<std::pair<InstructionKind, std::string_view>, 7> kMoves = {
     {{InstructionKind::kRecompute, "recompute"},
      {InstructionKind::kDrop, "drop"},
      {InstructionKind::kCompress, "compress"},
      {InstructionKind::kDecompress, "decompress"},
      {InstructionKind::kOffload, "offload"},
-     {InstructionKind::kPrefetch, "prefetch"}}};
+     {InstructionKind::kPrefetch, "prefetch"},
+     {InstructionKind::kRetain, "retain"}}};
 constexpr std::string_view kEnd = "end";  // position behind the last op
 
 std::string hex(std::uint64_t value) {
