@@ -2,6 +2,8 @@
 #include "allocator/block.hpp"
 
 #include <new>
+#include <sys/mman.h>
+#include <type_traits>
 
 namespace spillway {
 
@@ -26,21 +28,33 @@ const char* name_of(BlockState state) {
 }
 
 BlockTable::~BlockTable() {
-  for (std::uint32_t i = 0; i < chunk_count_; ++i) delete[] chunks_[i].get();
+  static_assert(std::is_trivially_destructible_v<Block>);
+  if (blocks_ != nullptr) ::munmap(blocks_, kBlocksMax * sizeof(Block));
 }
 
 bool BlockTable::grow(std::uint32_t count) {
+  if (blocks_ == nullptr) {
+    // Addresses alone, which no limit on memory counts.
+    void* const range = ::mmap(nullptr,
+                               kBlocksMax * sizeof(Block),
+                               PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                               -1,
+                               0);
+    if (range == MAP_FAILED) return false;
+    blocks_ = static_cast<Block*>(range);
+  }
   while (free_count_ < count) {
-    if (chunk_count_ == kChunkCount) return false;
-    Block* chunk = new (std::nothrow) Block[kChunkBlocks];
-    if (chunk == nullptr) return false;
-    chunks_[chunk_count_].set(chunk);
-    const BlockIndex first = chunk_count_ << kChunkShift;
-    ++chunk_count_;
+    if (end_ == kBlocksMax) return false;
+    static_assert(kChunkBlocks * sizeof(Block) % 65536 == 0, "whole pages, of any usual size");
+    Block* const chunk = blocks_ + end_;
+    if (::mprotect(chunk, kChunkBlocks * sizeof(Block), PROT_READ | PROT_WRITE) != 0) return false;
+    const BlockIndex first = end_;
+    end_ += kChunkBlocks;
     // Index 0 means none and is never handed out. Backwards, so that low indices go first.
-    for (BlockIndex index = first + kChunkBlocks; index-- > first;) {
+    for (BlockIndex index = end_; index-- > first;) {
+      Block& block = *new (blocks_ + index) Block;
       if (index == kNoBlock) continue;
-      Block& block = at(index);
       block.link_next = free_;
       free_ = index;
       ++free_count_;

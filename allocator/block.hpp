@@ -6,10 +6,8 @@
 #include "allocator/quantum.hpp"
 #include "core/seq_lock.hpp"
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 namespace spillway {
 
@@ -56,10 +54,12 @@ struct Block {
 static_assert(sizeof(Block) == 48);
 
 /// Records with indices that stay valid for good, so that a look-up without a lock reads at worst a
-/// record that now stands for something else. Memory grows by 4096 records and is kept.
+/// record that now stands for something else. One range of addresses for all there may ever be;
+/// memory in it grows by 4096 records and is kept.
 /// Threads: at() from anywhere with an index that was handed out; the rest under the pool's lock.
 class BlockTable {
  public:
+  /// Without memory, and without addresses until the first reserve().
   BlockTable() = default;
   BlockTable(const BlockTable&) = delete;
   BlockTable& operator=(const BlockTable&) = delete;
@@ -67,12 +67,8 @@ class BlockTable {
   BlockTable& operator=(BlockTable&&) = delete;
   ~BlockTable();
 
-  Block& at(BlockIndex index) {
-    return chunks_[index >> kChunkShift].get()[index & (kChunkBlocks - 1)];
-  }
-  [[nodiscard]] const Block& at(BlockIndex index) const {
-    return chunks_[index >> kChunkShift].get()[index & (kChunkBlocks - 1)];
-  }
+  Block& at(BlockIndex index) { return blocks_[index]; }
+  [[nodiscard]] const Block& at(BlockIndex index) const { return blocks_[index]; }
 
   /// Makes sure that `count` calls of add() succeed. False: out of host memory, or of indices.
   bool reserve(std::uint32_t count) { return free_count_ >= count || grow(count); }
@@ -100,17 +96,16 @@ class BlockTable {
   [[nodiscard]] BlockIndex index_end() const { return created_count_ + 1; }
 
  private:
-  static constexpr std::uint32_t kChunkShift = 12;
-  static constexpr std::uint32_t kChunkBlocks = 1u << kChunkShift;
-  static constexpr std::uint32_t kChunkCount = 1u << 12;  // 16.7 million blocks
+  static constexpr std::uint32_t kChunkBlocks = 1u << 12;
+  static constexpr std::uint32_t kBlocksMax = 1u << 24;  // 768 MiB of addresses
 
   bool grow(std::uint32_t count);
 
-  std::array<SharedField<Block*>, kChunkCount> chunks_;
+  Block* blocks_ = nullptr;  // kBlocksMax places, of which the first end_ have memory
   BlockIndex free_ = kNoBlock;
   std::uint32_t free_count_ = 0;
   std::uint32_t created_count_ = 0;
-  std::uint32_t chunk_count_ = 0;
+  BlockIndex end_ = 0;
 };
 
 }  // namespace spillway

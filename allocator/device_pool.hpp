@@ -191,6 +191,10 @@ class DevicePool {
   // pool_quick.cpp: the hot path.
   cu::DevicePtr allocate_quickly(std::uint64_t bytes, StreamRef stream, TagId tag);
   bool free_quickly(cu::DevicePtr pointer, StreamRef stream, StreamPoint* to_mark);
+  BlockIndex take_cut(LabelIndex label, Quanta quanta) SPW_REQUIRES(mutex_);
+  [[nodiscard]] bool is_calm() const SPW_REQUIRES(mutex_) {
+    return stats_.free_count >= calm_free_count_;
+  }
   [[nodiscard]] bool may_capture(StreamRef stream) const {
     if (!options_.detect_capture) return false;
     auto status = cu::StreamCaptureStatus::kNone;
@@ -302,7 +306,6 @@ class DevicePool {
   std::optional<Stream> own_stream_;  // with an observer: for memory that belongs to captures
 
   mutable BriefMutex mutex_{"device pool"};
-  mutable SeqLock changes_;
   Space space_;
   TagTable tags_;
   StreamTable streams_ SPW_GUARDED_BY(mutex_);
@@ -321,7 +324,7 @@ class DevicePool {
   std::uint32_t remap_credit_ SPW_GUARDED_BY(mutex_) = kRemapCredit;
   std::uint64_t remap_credit_earned_ SPW_GUARDED_BY(mutex_) = 0;
   std::uint64_t remap_peak_bytes_ SPW_GUARDED_BY(mutex_) = 0;
-  std::uint64_t frees_until_calm_ SPW_GUARDED_BY(mutex_) = 0;  // marks are recorded until then
+  std::uint64_t calm_free_count_ SPW_GUARDED_BY(mutex_) = 0;  // marks are recorded until then
   PoolStats stats_ SPW_GUARDED_BY(mutex_);
 };
 

@@ -260,7 +260,7 @@ Result<BlockIndex> DevicePool::grow(const Request& request, bool press) {
   {
     const Section section(*this);
     if (!plan_growth(request, press, growth)) return kNoBlock;
-    frees_until_calm_ = kFreesUntilCalm;
+    calm_free_count_ = stats_.free_count + kFreesUntilCalm;
   }
   if (const Status mapped = map_range(growth); !mapped.ok()) {
     undo_growth(growth);

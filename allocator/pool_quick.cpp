@@ -23,18 +23,19 @@ inline void DevicePool::keep_block(BlockIndex index,
                                    Block& block,
                                    StreamState& owner,
                                    std::uint64_t epoch) {
+  const Quanta quanta = block.quanta.get();
   // While the pool grows, what a kept block keeps apart would be grown for elsewhere.
-  if (frees_until_calm_ != 0 && remap_credit_ != 0 && block.quanta.get() > kLargeQuanta)
-      [[unlikely]] {
+  if (quanta > kLargeQuanta && !is_calm() && remap_credit_ != 0) [[unlikely]] {
     space_.give(index, owner.arena_label, epoch);
     return;
   }
   block.label.set(owner.arena_label);
   block.epoch.set(epoch);
-  space_.change_state(block, BlockState::kLive, BlockState::kKept);
+  block.state.set(BlockState::kKept);
   has_kept_ = true;
-  const BlockIndex leaves = owner.kept.put(index, block.quanta.get());
-  if (leaves != kNoBlock) space_.give(leaves, owner.arena_label, space_.at(leaves).epoch.get());
+  const BlockIndex leaves = owner.kept.put(index, quanta);
+  if (leaves != kNoBlock) [[unlikely]]
+    space_.give(leaves, owner.arena_label, space_.at(leaves).epoch.get());
 }
 
 void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
@@ -62,12 +63,14 @@ inline void DevicePool::count_in(Block& block, std::uint64_t bytes, TagId tag) {
   block.slack.set(static_cast<std::uint16_t>(held - bytes));
   block.link_next = 0;  // no use by another stream yet
   tags_.add(tag, bytes);
-  stats_.requested_bytes += bytes;
-  if (stats_.requested_bytes > stats_.requested_bytes_peak)
-    stats_.requested_bytes_peak = stats_.requested_bytes;
-  stats_.allocated_bytes += held;
-  if (stats_.allocated_bytes > stats_.allocated_bytes_peak)
-    stats_.allocated_bytes_peak = stats_.allocated_bytes;
+  const std::uint64_t requested = stats_.requested_bytes + bytes;
+  stats_.requested_bytes = requested;
+  if (requested > stats_.requested_bytes_peak) [[unlikely]]
+    stats_.requested_bytes_peak = requested;
+  const std::uint64_t allocated = stats_.allocated_bytes + held;
+  stats_.allocated_bytes = allocated;
+  if (allocated > stats_.allocated_bytes_peak) [[unlikely]]
+    stats_.allocated_bytes_peak = allocated;
 }
 
 cu::DevicePtr DevicePool::begin_live(BlockIndex index,
@@ -92,14 +95,13 @@ inline void DevicePool::count_out(const Block& block) {
 
 void DevicePool::end_live(BlockIndex index) { count_out(space_.at(index)); }
 
+// Every so many bytes: whether that is a moment for a mark. Counts on from zero either way.
 inline bool DevicePool::is_mark_due(StreamState& state, std::uint64_t bytes) {
-  state.unmarked_bytes += bytes;
-  if (frees_until_calm_ == 0 && streams_.active_count() < 2) [[likely]]
-    return false;
-  if (frees_until_calm_ != 0) --frees_until_calm_;
-  if (state.unmarked_bytes < options_.mark_interval_bytes || state.retired) return false;
+  const std::uint64_t unmarked = state.unmarked_bytes + bytes;
+  state.unmarked_bytes = unmarked;
+  if (unmarked < options_.mark_interval_bytes) return false;
   state.unmarked_bytes = 0;
-  return true;
+  return !state.retired && (!is_calm() || streams_.active_count() > 1);
 }
 
 bool DevicePool::wants_mark(StreamState& state, std::uint64_t bytes) {
@@ -125,6 +127,18 @@ BlockIndex DevicePool::take_ready(LabelIndex label, Quanta quanta) {
                      BlockState::kLive);
 }
 
+// None kept of this size: out of a larger one.
+BlockIndex DevicePool::take_cut(LabelIndex label, Quanta quanta) {
+  if (!space_.reserve(2)) return kNoBlock;
+  BlockIndex index = take_ready(label, quanta);
+  if (index == kNoBlock && has_kept_) {
+    merge_kept();
+    index = take_ready(label, quanta);
+  }
+  if (index != kNoBlock) space_.at(index).label.set(label);
+  return index;
+}
+
 // Null: not on this path, and no block has changed hands.
 inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
                                                   StreamRef stream,
@@ -137,21 +151,12 @@ inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
   if (state == nullptr || layout_.loaded() || !tags_.has(tag)) [[unlikely]]
     return 0;
   BlockIndex index = state->kept.take(quanta);
-  if (index != kNoBlock) {
-    space_.change_state(space_.at(index), BlockState::kKept, BlockState::kLive);
-  } else {
-    if (!space_.reserve(2)) [[unlikely]]
-      return 0;
-    index = take_ready(state->arena_label, quanta);
-    if (index == kNoBlock && has_kept_) [[unlikely]] {
-      merge_kept();
-      index = take_ready(state->arena_label, quanta);
-    }
-    if (index == kNoBlock) [[unlikely]]
-      return 0;
-    space_.at(index).label.set(state->arena_label);
+  if (index == kNoBlock) [[unlikely]] {
+    index = take_cut(state->arena_label, quanta);
+    if (index == kNoBlock) return 0;
   }
   Block& block = space_.at(index);
+  block.state.set(BlockState::kLive);
   count_in(block, bytes, tag);
   return base_ + bytes_of(block.begin.get());
 }
@@ -170,14 +175,16 @@ inline bool DevicePool::free_quickly(cu::DevicePtr pointer,
   if (index == kNoBlock || state == nullptr) [[unlikely]]
     return false;
   Block& block = space_.at(index);
+  const LabelIndex label = block.label.get();
   if (!block.is(BlockState::kLive) || block.begin.get() != place || block.link_next != 0 ||
-      space_.group_of(block.label.get()) != kArena) [[unlikely]]
+      (label != state->arena_label && space_.group_of(label) != kArena)) [[unlikely]]
     return false;
   count_out(block);
   const std::uint64_t bytes = bytes_of(block.quanta.get());
   const std::uint64_t epoch = ++state->epoch;
   keep_block(index, block, *state, epoch);
-  if (is_mark_due(*state, bytes)) *to_mark = {state->index, epoch};
+  if (is_mark_due(*state, bytes)) [[unlikely]]
+    *to_mark = {state->index, epoch};
   return true;
 }
 
@@ -185,7 +192,8 @@ Result<cu::DevicePtr> DevicePool::allocate(std::uint64_t bytes, StreamRef stream
   const cu::DevicePtr pointer = allocate_quickly(bytes, stream, tag);
   if (pointer == 0) [[unlikely]]
     return allocate_in(kArena, bytes, stream, tag);
-  if (observer_ != nullptr) observer_->block_allocated(pointer, bytes, stream.handle());
+  if (observer_ != nullptr) [[unlikely]]
+    observer_->block_allocated(pointer, bytes, stream.handle());
   return pointer;
 }
 

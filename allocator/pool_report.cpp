@@ -46,7 +46,7 @@ std::optional<BlockInfo> DevicePool::find(cu::DevicePtr pointer) const {
   };
   constexpr int kAttempts = 1000;
   bool settled = false;
-  for (int i = 0; i < kAttempts && !settled; ++i) settled = changes_.try_read(look);
+  for (int i = 0; i < kAttempts && !settled; ++i) settled = mutex_.try_read(look);
   if (!settled) {
     const Section section(*this);
     look();
@@ -71,14 +71,16 @@ std::vector<TagEntry> DevicePool::tag_entries() const {
 
 PoolStats DevicePool::stats_locked() const {
   PoolStats stats = stats_;
+  // Kept blocks are in the totals of live ones.
   stats.free_bytes =
-      bytes_of(1) * (space_.quanta_in(BlockState::kFree) + space_.quanta_in(BlockState::kKept));
+      bytes_of(1) * (space_.quanta_in(BlockState::kFree) + space_.quanta_in(BlockState::kLive)) -
+      stats_.allocated_bytes;
   stats.deferred_bytes = bytes_of(1) * (space_.quanta_in(BlockState::kDeferred) +
                                         space_.quanta_in(BlockState::kClaimed));
   stats.mapped_bytes = handles_.mapped_granules() * granule_bytes_;
   stats.spare_bytes = handles_.spare_granules() * granule_bytes_;
   stats.budget_bytes = budget_bytes_;
-  stats.live_count = space_.count_in(BlockState::kLive);
+  stats.live_count = stats_.allocation_count - stats_.free_count;
   Quanta largest = 0;
   space_.for_each([&](BlockIndex, const Block& block) {
     if (block.is(BlockState::kFree) || block.is(BlockState::kKept))
@@ -175,23 +177,25 @@ std::string DevicePool::broken_invariant() const {
                   space_.group_of(block.label.get()) == kArena;
     });
   }
-  if (!kept_well || kept != space_.count_in(BlockState::kKept) || (kept != 0 && !has_kept_))
-    return "kept blocks are not those in the rings";
   std::uint64_t live = 0, requested = 0, held = 0;
+  std::uint32_t marked_kept = 0;
   std::vector<std::uint64_t> by_tag(tags_.count(), 0);
   std::string broken;
   space_.for_each([&](BlockIndex, const Block& block) {
     if (!block.is(BlockState::kUnmapped)) held += bytes_of(block.quanta.get());
+    if (block.is(BlockState::kKept)) ++marked_kept;
     if (!block.is(BlockState::kLive)) return;
     const std::uint64_t bytes = bytes_of(block.quanta.get());
     live += bytes;
     requested += bytes - block.slack.get();
     by_tag[block.tag.get()] += bytes - block.slack.get();
   });
+  if (!kept_well || kept != marked_kept || (kept != 0 && !has_kept_))
+    return "kept blocks are not those in the rings";
   if (live != stats_.allocated_bytes || requested != stats_.requested_bytes)
     return "totals of live blocks are off";
   for (std::uint32_t i = 0; i < tags_.count(); ++i)
-    if (by_tag[i] != tags_.entry(TagId(i)).totals.allocated_bytes)
+    if (by_tag[i] != tags_.totals_of(TagId(i)).allocated_bytes)
       return "totals of tag " + std::to_string(i) + " are off";
   // Claimed blocks may be on their way in or out.
   if (creating_bytes_ == 0 && space_.count_in(BlockState::kClaimed) == 0 &&

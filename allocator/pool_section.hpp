@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pool's critical sections, for its own source files: the lock, and the odd version that tells
-// readers without it to look again.
+// The pool's critical sections, for its own source files.
 #pragma once
 
 #include "allocator/device_pool.hpp"
@@ -14,16 +13,12 @@ class SPW_SCOPED_CAPABILITY DevicePool::QuickSection {
  public:
   explicit QuickSection(const DevicePool& pool) SPW_ACQUIRE(pool.mutex_) : pool_(pool) {
     pool_.mutex_.lock();
-    pool_.changes_.begin_write();
   }
   QuickSection(const QuickSection&) = delete;
   QuickSection& operator=(const QuickSection&) = delete;
   QuickSection(QuickSection&&) = delete;
   QuickSection& operator=(QuickSection&&) = delete;
-  ~QuickSection() SPW_RELEASE() {
-    pool_.changes_.end_write();
-    pool_.mutex_.unlock();
-  }
+  ~QuickSection() SPW_RELEASE() { pool_.mutex_.unlock(); }
 
  private:
   const DevicePool& pool_;
@@ -38,16 +33,12 @@ class SPW_SCOPED_CAPABILITY DevicePool::Section {
   }
   explicit Section(const DevicePool& pool) SPW_ACQUIRE(pool.mutex_) : pool_(pool) {
     pool_.mutex_.lock();
-    pool_.changes_.begin_write();
   }
   Section(const Section&) = delete;
   Section& operator=(const Section&) = delete;
   Section(Section&&) = delete;
   Section& operator=(Section&&) = delete;
-  ~Section() SPW_RELEASE() {
-    pool_.changes_.end_write();
-    pool_.mutex_.unlock();
-  }
+  ~Section() SPW_RELEASE() { pool_.mutex_.unlock(); }
 
  private:
   const DevicePool& pool_;

@@ -23,13 +23,13 @@ LabelIndex Space::add_label(GroupIndex group) {
 void Space::enter(BlockIndex index, BlockState state) {
   Block& block = blocks_.at(index);
   block.state.set(state);
-  quanta_[static_cast<std::size_t>(state)] += block.quanta.get();
-  ++counts_[static_cast<std::size_t>(state)];
+  quanta_[total_of(state)] += block.quanta.get();
+  ++counts_[total_of(state)];
 }
 
 void Space::leave(BlockIndex index) {
   const Block& block = blocks_.at(index);
-  const auto state = static_cast<std::size_t>(block.state.get());
+  const std::size_t state = total_of(block.state.get());
   quanta_[state] -= block.quanta.get();
   --counts_[state];
 }
@@ -95,7 +95,7 @@ BlockIndex Space::split(BlockIndex index, Quanta quanta) {
   block.quanta.set(quanta);
   block.next.set(rest_index);
   starts_.insert(blocks_, rest_index);
-  ++counts_[static_cast<std::size_t>(block.state.get())];
+  ++counts_[total_of(block.state.get())];
   return rest_index;
 }
 
@@ -105,8 +105,8 @@ void Space::absorb_next(BlockIndex index) {
   const BlockIndex next_index = block.next.get();
   const Block& next = blocks_.at(next_index);
   starts_.erase(blocks_, next_index);
-  const auto next_state = static_cast<std::size_t>(next.state.get());
-  const auto state = static_cast<std::size_t>(block.state.get());
+  const std::size_t next_state = total_of(next.state.get());
+  const std::size_t state = total_of(block.state.get());
   --counts_[next_state];
   quanta_[next_state] -= next.quanta.get();
   quanta_[state] += next.quanta.get();
@@ -304,7 +304,7 @@ std::string Space::check_invariants() const {
                                  block.begin.get() + block.quanta.get() / 2,
                                  block.begin.get() + block.quanta.get() - 1})
         if (find(place) != i) return broken(i, "it is not found from a place it covers");
-      const auto state = static_cast<std::size_t>(block.state.get());
+      const std::size_t state = total_of(block.state.get());
       quanta[state] += block.quanta.get();
       ++counts[state];
       if (block.is(BlockState::kFree)) {

@@ -32,10 +32,10 @@ using GroupIndex = std::uint16_t;
 
 /// INVARIANTS, executed by check_invariants():
 ///   regions are tiled: every place belongs to exactly one block, neighbours point at each other
-///   quanta(live) + quanta(free) + quanta(kept) + quanta(deferred) + quanta(claimed) == mapped
+///   quanta(live and kept) + quanta(free) + quanta(deferred) + quanta(claimed) == mapped
 ///   quanta a free block is in the index of its label, and in no other no two free neighbours have
 ///   one label every block is found from every place it covers
-/// Threads: none; the pool's lock. find() may be called by readers inside SeqLock::try_read.
+/// Threads: none; the pool's lock. find() may be called by readers inside BriefMutex::try_read.
 class Space {
  public:
   Space() = default;
@@ -147,22 +147,11 @@ class Space {
   [[nodiscard]] Block& at(BlockIndex index) { return blocks_.at(index); }
   [[nodiscard]] const Block& at(BlockIndex index) const { return blocks_.at(index); }
   void set_state(BlockIndex index, BlockState state);
-  /// As set_state for who knows what it was.
-  void change_state(Block& block, BlockState from, BlockState to) {
-    const Quanta quanta = block.quanta.get();
-    block.state.set(to);
-    quanta_[static_cast<std::size_t>(from)] -= quanta;
-    --counts_[static_cast<std::size_t>(from)];
-    quanta_[static_cast<std::size_t>(to)] += quanta;
-    ++counts_[static_cast<std::size_t>(to)];
-  }
 
-  [[nodiscard]] std::uint64_t quanta_in(BlockState state) const {
-    return quanta_[static_cast<std::size_t>(state)];
-  }
-  [[nodiscard]] std::uint32_t count_in(BlockState state) const {
-    return counts_[static_cast<std::size_t>(state)];
-  }
+  /// Live and kept blocks have totals in common, so that a block which goes to and fro between the
+  /// two needs nothing but its state set.
+  [[nodiscard]] std::uint64_t quanta_in(BlockState state) const { return quanta_[total_of(state)]; }
+  [[nodiscard]] std::uint32_t count_in(BlockState state) const { return counts_[total_of(state)]; }
   /// First blocks of all regions, by address.
   [[nodiscard]] std::span<const BlockIndex> regions() const { return regions_; }
   /// Visits every block, region by region, by address.
@@ -189,6 +178,9 @@ class Space {
                               std::uint64_t epoch_max,
                               LabelIndex to,
                               std::uint64_t epoch);
+  static std::size_t total_of(BlockState state) {
+    return static_cast<std::size_t>(state == BlockState::kKept ? BlockState::kLive : state);
+  }
   void unlist(BlockIndex index);
   void list(BlockIndex index);
   void enter(BlockIndex index, BlockState state);

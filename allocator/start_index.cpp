@@ -54,6 +54,8 @@ bool StartIndex::grow(std::uint32_t count) {
     }
   }
   table_.set(made.get());
+  slots_ = made->slots.get();
+  shift_ = made->shift;
   tables_.push_back(std::move(made));
   capacity_ = static_cast<std::uint32_t>(wanted);
   return true;

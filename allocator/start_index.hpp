@@ -17,8 +17,8 @@ namespace spillway {
 
 /// INVARIANT: the bit of a chunk is set iff a block starts in it, and the table then holds the
 /// first of them. Host memory: 16 to 32 bytes per chunk with a block, and 2 KiB per GiB of address
-/// range (touched only where blocks are). Threads: find() from anywhere inside SeqLock::try_read,
-/// the rest under the pool's lock.
+/// range (touched only where blocks are). Threads: find() from anywhere inside
+/// BriefMutex::try_read, the rest under the pool's lock.
 class StartIndex {
  public:
   static constexpr std::uint32_t kChunkShift = 4;
@@ -48,14 +48,14 @@ class StartIndex {
   /// holder of the pool's lock.
   [[nodiscard]] BlockIndex find_start(const BlockTable& blocks, Quanta place) const {
     const std::uint32_t chunk = chunk_of(place);
-    const Table& table = *table_.get();
-    std::uint32_t i = home(table, chunk);
-    std::uint64_t slot = table.slots[i].get();
-    while (static_cast<std::uint32_t>(slot >> 32) != chunk || slot == 0) {
+    std::uint32_t i = (chunk * kMultiplier) >> shift_;
+    std::uint64_t slot = slots_[i].get();
+    while (static_cast<std::uint32_t>(slot >> 32) != chunk) {
       if (slot == 0) return kNoBlock;
-      i = (i + 1) & table.mask;
-      slot = table.slots[i].get();
+      i = (i + 1) & (capacity_ - 1);
+      slot = slots_[i].get();
     }
+    // The empty slot is one of chunk 0, and block 0 begins nowhere else.
     const auto index = static_cast<BlockIndex>(slot);
     return blocks.at(index).begin.get() == place ? index : kNoBlock;
   }
@@ -65,6 +65,7 @@ class StartIndex {
 
  private:
   static constexpr std::uint32_t kMinCapacity = 1024;
+  static constexpr std::uint32_t kMultiplier = 0x9e3779b1u;
   static constexpr std::uint32_t kLevels = 5;  // 64^5 > 2^28 chunks
 
   // A slot is chunk << 32 | block; 0 is empty (no block has index 0).
@@ -78,7 +79,7 @@ class StartIndex {
 
   static std::uint32_t chunk_of(Quanta place) { return place >> kChunkShift; }
   static std::uint32_t home(const Table& table, std::uint32_t chunk) {
-    return (chunk * 0x9e3779b1u) >> table.shift;
+    return (chunk * kMultiplier) >> table.shift;
   }
   bool grow(std::uint32_t count);
   static void put(Table& table, std::uint32_t chunk, BlockIndex index);
@@ -91,6 +92,8 @@ class StartIndex {
 
   SharedField<Table*> table_;
   std::vector<std::unique_ptr<Table>> tables_;  // older ones stay for readers that are inside
+  const Slot* slots_ = nullptr;  // of the table, as its shift: for the holder of the lock
+  std::uint32_t shift_ = 0;
   std::uint32_t capacity_ = 0;
   std::uint32_t used_ = 0;
   std::size_t bitmap_words_ = 0;

@@ -30,9 +30,10 @@ TagId TagTable::intern(const Tag& tag, std::string_view name) try {
   const std::string key = key_of(tag, name);
   if (const auto found = ids_.find(key); found != ids_.end()) return TagId(found->second);
   if (count_ == kTagsMax) return kUntagged;
-  SharedField<TagEntry*>& chunk = chunks_[count_ >> kChunkShift];
-  if (chunk.get() == nullptr) chunk.set(new TagEntry[kChunkTags]);
-  TagEntry& entry = at(count_);
+  SharedField<Words*>& chunk = chunks_[count_ >> kChunkShift];
+  if (chunk.get() == nullptr) chunk.set(new Words[kChunkTags]);
+  if (counters_.size() == count_) counters_.emplace_back();
+  Words& entry = at(count_);
   entry.tag = tag;
   entry.name = name;
   ids_.emplace(key, count_);
@@ -42,13 +43,12 @@ TagId TagTable::intern(const Tag& tag, std::string_view name) try {
 }
 
 void TagTable::reset_peaks() {
-  for (std::uint32_t i = 0; i < count_; ++i)
-    at(i).totals.allocated_bytes_peak = at(i).totals.allocated_bytes;
+  for (Counters& counters : counters_) counters.bytes_peak = counters.bytes;
 }
 
 std::size_t TagTable::metadata_bytes() const {
   const std::size_t chunks = (count_ + kChunkTags - 1) / kChunkTags;
-  return chunks * kChunkTags * sizeof(TagEntry);
+  return chunks * kChunkTags * sizeof(Words) + counters_.capacity() * sizeof(Counters);
 }
 
 }  // namespace spillway

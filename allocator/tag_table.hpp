@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 namespace spillway {
 
@@ -49,23 +50,27 @@ class TagTable {
   TagId intern(const Tag& tag, std::string_view name);
 
   void add(TagId id, std::uint64_t bytes) {
-    TagTotals& totals = at(id.value).totals;
-    totals.allocated_bytes += bytes;
-    if (totals.allocated_bytes > totals.allocated_bytes_peak)
-      totals.allocated_bytes_peak = totals.allocated_bytes;
-    ++totals.live_count;
-    ++totals.total_count;
+    Counters& counters = counters_[id.value];
+    const std::uint64_t now = counters.bytes + bytes;
+    counters.bytes = now;
+    if (now > counters.bytes_peak) [[unlikely]]
+      counters.bytes_peak = now;
+    ++counters.added_count;
   }
   void remove(TagId id, std::uint64_t bytes) {
-    TagTotals& totals = at(id.value).totals;
-    totals.allocated_bytes -= bytes;
-    --totals.live_count;
+    Counters& counters = counters_[id.value];
+    counters.bytes -= bytes;
+    ++counters.removed_count;
   }
   void reset_peaks();
 
   [[nodiscard]] bool has(TagId id) const { return id.value < count_; }
   [[nodiscard]] std::uint32_t count() const { return count_; }
-  [[nodiscard]] const TagEntry& entry(TagId id) const { return at(id.value); }
+  [[nodiscard]] TagEntry entry(TagId id) const { return {tag_of(id), name_of(id), totals_of(id)}; }
+  [[nodiscard]] TagTotals totals_of(TagId id) const {
+    const Counters& now = counters_[id.value];
+    return {now.bytes, now.bytes_peak, now.added_count - now.removed_count, now.added_count};
+  }
   [[nodiscard]] const Tag& tag_of(TagId id) const { return at(id.value).tag; }
   [[nodiscard]] const std::string& name_of(TagId id) const { return at(id.value).name; }
   [[nodiscard]] std::size_t metadata_bytes() const;
@@ -75,11 +80,24 @@ class TagTable {
   static constexpr std::uint32_t kChunkTags = 1u << kChunkShift;
   static constexpr std::uint32_t kTagsMax = 1u << 16;
 
-  [[nodiscard]] TagEntry& at(std::uint32_t value) const {
+  // What changes with every block, apart from what does not. In bytes asked for.
+  struct Counters {
+    std::uint64_t bytes = 0;
+    std::uint64_t bytes_peak = 0;
+    std::uint64_t added_count = 0;
+    std::uint64_t removed_count = 0;
+  };
+  struct Words {
+    Tag tag;
+    std::string name;
+  };
+
+  [[nodiscard]] Words& at(std::uint32_t value) const {
     return chunks_[value >> kChunkShift].get()[value & (kChunkTags - 1)];
   }
 
-  std::array<SharedField<TagEntry*>, kTagsMax / kChunkTags> chunks_;
+  std::array<SharedField<Words*>, kTagsMax / kChunkTags> chunks_;
+  std::vector<Counters> counters_;  // by id
   std::uint32_t count_ = 0;
   std::unordered_map<std::string, std::uint32_t> ids_;  // 8 bytes of the tag, then the name
 };

@@ -37,16 +37,39 @@ void BriefMutex::wait() {
   }
 }
 
+void BriefMutex::forget() {
+  if (HostScheduler* scheduler = host_scheduler()) [[unlikely]] {
+    scheduler->forget(this);
+    scheduler->forget(&word_);
+  }
+}
+
 void BriefMutex::lock_scheduled(HostScheduler& scheduler) {
-  if (scheduler.mutex_lock(this, name_)) lock_native();
+  if (scheduler.mutex_lock(this, name_)) {
+    scheduler.atomic_before(&word_, AtomicAccess::kReadModifyWrite);
+    lock_native();
+    scheduler.atomic_after(&word_, AtomicAccess::kReadModifyWrite, std::memory_order_acquire);
+  }
   ++t_host_thread_state.held_locks;
 }
 
 void BriefMutex::unlock_scheduled(HostScheduler& scheduler) {
   --t_host_thread_state.held_locks;
   // The native lock first: once the scheduler knows, another of its threads may go on.
-  if (scheduler.mutex_is_held(this)) word_.store(kFree, std::memory_order_release);
+  if (scheduler.mutex_is_held(this)) {
+    scheduler.atomic_before(&word_, AtomicAccess::kStore);
+    unlock_native();
+    scheduler.atomic_after(&word_, AtomicAccess::kStore, std::memory_order_release);
+  }
   scheduler.mutex_unlock(this);
+}
+
+std::uint64_t BriefMutex::version_scheduled(HostScheduler& scheduler,
+                                            std::memory_order order) const {
+  scheduler.atomic_before(&word_, AtomicAccess::kLoad);
+  const std::uint64_t word = word_.load(order);
+  scheduler.atomic_after(&word_, AtomicAccess::kLoad, order);
+  return word;
 }
 
 }  // namespace spillway

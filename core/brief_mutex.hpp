@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A mutex for sections of some ten nanoseconds, in which nothing is called that may block: one
-// atomic exchange to enter and a plain store to leave, where std::mutex takes two of the former and
-// more instructions than such a section has. Who finds it locked spins, then yields, then sleeps.
+// atomic instruction to enter and a plain store to leave, where std::mutex takes two of the former
+// and more instructions than such a section has. Who finds it locked spins, then yields, then
+// sleeps. Its word counts sections, so that it is the version of a sequence lock as well.
 #pragma once
 
 #include "core/host_scheduler.hpp"
@@ -15,6 +16,7 @@ namespace spillway {
 /// As Mutex towards a HostScheduler; without one it does not count as held (held_lock_count). Not
 /// recursive, not fair. `name` is a static string, shown when
 /// a simulated run deadlocks.
+/// Invariant: the word is even while nobody is inside, and grows with every section.
 class SPW_CAPABILITY("mutex") BriefMutex {
  public:
   explicit BriefMutex(const char* name = "brief mutex") : name_(name) { forget(); }
@@ -36,33 +38,52 @@ class SPW_CAPABILITY("mutex") BriefMutex {
     if (HostScheduler* scheduler = host_scheduler()) [[unlikely]]
       unlock_scheduled(*scheduler);
     else
-      word_.store(kFree, std::memory_order_release);
+      unlock_native();
+  }
+
+  /// Without the lock: runs `body`, which reads SharedFields (core/seq_lock.hpp) that are set under
+  /// it, and says whether what it read belongs to one moment; if not, it is to be thrown away.
+  /// Every set() is a release store that follows the odd word, so a reader who saw any of them sees
+  /// a word other than the one it began with.
+  template <typename Body>
+  [[nodiscard]] bool try_read(Body body) const {
+    const std::uint64_t before = version(std::memory_order_acquire);
+    if ((before & 1) != 0) return false;
+    body();
+    return version(std::memory_order_relaxed) == before;
   }
 
   [[nodiscard]] const char* name() const { return name_; }
 
  private:
-  static constexpr std::uint32_t kFree = 0;
-  static constexpr std::uint32_t kLocked = 1;
-
-  void forget() {
+  void forget();
+  [[nodiscard]] std::uint64_t version(std::memory_order order) const {
     if (HostScheduler* scheduler = host_scheduler()) [[unlikely]]
-      scheduler->forget(this);
+      return version_scheduled(*scheduler, order);
+    return word_.load(order);
   }
   bool try_lock_native() {
-    return word_.load(std::memory_order_relaxed) == kFree &&
-           word_.exchange(kLocked, std::memory_order_acquire) == kFree;
+    std::uint64_t word = word_.load(std::memory_order_relaxed);
+    return (word & 1) == 0 &&
+           word_.compare_exchange_strong(
+               word, word + 1, std::memory_order_acquire, std::memory_order_relaxed);
   }
   void lock_native() {
-    if (word_.exchange(kLocked, std::memory_order_acquire) != kFree) [[unlikely]]
+    if (!try_lock_native()) [[unlikely]]
       wait();
+  }
+  void unlock_native() {
+    word_.store(word_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   }
   void wait();
   void lock_scheduled(HostScheduler& scheduler);
   void unlock_scheduled(HostScheduler& scheduler);
+  [[nodiscard]] std::uint64_t version_scheduled(HostScheduler& scheduler,
+                                                std::memory_order order) const;
 
-  std::atomic<std::uint32_t> word_{kFree};
+  // A scheduler knows the mutex by the address of the object and the word by its own.
   const char* name_;
+  std::atomic<std::uint64_t> word_{0};
 };
 
 }  // namespace spillway

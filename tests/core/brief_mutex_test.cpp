@@ -3,6 +3,7 @@
 // the simulator.
 #include "core/brief_mutex.hpp"
 
+#include "core/seq_lock.hpp"
 #include "core/thread.hpp"
 
 #include <doctest/doctest.h>
@@ -56,6 +57,42 @@ TEST_SUITE("unit") {
     mutex.unlock();
     other.join();
     CHECK(entered);
+  }
+
+  TEST_CASE("who reads without a brief mutex sees one moment, or is told that it was not one") {
+    BriefMutex mutex;
+    SharedField<std::uint64_t> a, b;
+    mutex.lock();
+    CHECK_FALSE(mutex.try_read([] {}));
+    mutex.unlock();
+    CHECK(mutex.try_read([] {}));
+    CHECK_FALSE(mutex.try_read([&] {
+      mutex.lock();
+      mutex.unlock();
+    }));
+    constexpr std::uint64_t kSections = 200000;
+    Thread writer = start("writer", [&] {
+      for (std::uint64_t i = 1; i <= kSections; ++i) {
+        mutex.lock();
+        a.set(i);
+        b.set(i);
+        mutex.unlock();
+      }
+    });
+    bool one_moment = true;
+    std::uint64_t seen = 0;
+    while (seen < kSections) {
+      std::uint64_t first = 0, second = 0;
+      const bool settled = mutex.try_read([&] {
+        first = a.get();
+        second = b.get();
+      });
+      if (!settled) continue;
+      one_moment = one_moment && first == second && first >= seen;
+      seen = first;
+    }
+    writer.join();
+    CHECK(one_moment);
   }
 }
 
