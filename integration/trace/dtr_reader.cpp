@@ -1,471 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
-// Op logs of the DTR prototype (Kirisame et al., ICLR 2021): one JSON object per line, every op
-// with inputs, outputs, bytes and time. The clock is the sum of op times. A storage, constants too,
-// is freed when the last name of its last tensor is released. A mutation becomes an op that makes
-// new storages, as DTR runs it: nothing is overwritten, so it may run again.
+// Op logs of the DTR prototype as traces: every op with inputs, outputs, bytes and time. The clock
+// is the sum of op times. A storage, constants too, is freed when the last name of its last tensor
+// is released.
+#include "integration/trace/dtr_parser.hpp"
 #include "integration/trace/emitter.hpp"
 #include "integration/trace/formats.hpp"
 #include "integration/trace/op_names.hpp"
-#include "integration/trace/utf8.hpp"
 
-#include <nlohmann/json.hpp>
-
-#include <charconv>
-#include <cstdint>
-#include <optional>
 #include <string>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 48;
-constexpr std::uint64_t kTotalMax = std::uint64_t{1}
-                                    << 60;  // of bytes ever made, and of the clock in ns
-constexpr std::size_t kNameMaxBytes = 1024;
-constexpr std::size_t kResultsMax = 4096;
-
-/// One line, by field. Texts and numbers are both kept as text: the logs write numbers either way.
-struct DtrLine {
-  std::string instruction, name, memory, time, alias, annotation, dst, src;
-  std::vector<std::string> args, result, mutate;
-
-  void clear() {
-    for (std::string* text : {&instruction, &name, &memory, &time, &alias, &annotation, &dst, &src})
-      text->clear();
-    for (std::vector<std::string>* list : {&args, &result, &mutate}) list->clear();
-  }
-};
-
-/// Takes a flat object whose entries are texts, numbers or lists of these; stops at anything
-/// deeper.
-class DtrLineSax {
+/// Storages and tensors share one number space in a trace: a storage's id is its first tensor's.
+class DtrTraceWriter final : public DtrLogSink {
  public:
-  explicit DtrLineSax(DtrLine& line) : line_(line) {}
-
-  bool null() { return true; }
-  bool boolean(bool) { return true; }
-  bool number_integer(std::int64_t number) { return text(std::to_string(number)); }
-  bool number_unsigned(std::uint64_t number) { return text(std::to_string(number)); }
-  bool number_float(double, const std::string& number) { return text(number); }
-  bool string(std::string& value) { return text(std::move(value)); }
-  bool binary(std::vector<std::uint8_t>&) { return false; }
-  bool start_object(std::size_t) { return ++depth_ == 1; }
-  bool end_object() { return true; }
-  bool start_array(std::size_t) {
-    in_list_ = true;
-    return ++depth_ == 2;
-  }
-  bool end_array() {
-    --depth_;
-    in_list_ = false;
-    return true;
-  }
-  bool key(std::string& name) {
-    field_ = nullptr;
-    list_ = nullptr;
-    if (name == "INSTRUCTION")
-      field_ = &line_.instruction;
-    else if (name == "NAME")
-      field_ = &line_.name;
-    else if (name == "MEMORY")
-      field_ = &line_.memory;
-    else if (name == "TIME")
-      field_ = &line_.time;
-    else if (name == "ALIAS")
-      field_ = &line_.alias;
-    else if (name == "ANNOTATION")
-      field_ = &line_.annotation;
-    else if (name == "DST")
-      field_ = &line_.dst;
-    else if (name == "SRC")
-      field_ = &line_.src;
-    else if (name == "ARGS")
-      list_ = &line_.args;
-    else if (name == "RESULT")
-      list_ = &line_.result;
-    else if (name == "MUTATE")
-      list_ = &line_.mutate;
-    return true;
-  }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) {
-    error_position_ = position;
-    return false;
-  }
-  std::optional<std::size_t> error_position() const { return error_position_; }
-
- private:
-  bool text(std::string value) {
-    if (in_list_ && list_ != nullptr) list_->push_back(std::move(value));
-    if (!in_list_ && field_ != nullptr) *field_ = std::move(value);
-    return depth_ != 0;
-  }
-
-  DtrLine& line_;
-  std::string* field_ = nullptr;
-  std::vector<std::string>* list_ = nullptr;
-  int depth_ = 0;
-  bool in_list_ = false;
-  std::optional<std::size_t> error_position_;
-};
-
-class DtrReader {
- public:
-  DtrReader(BufferedInput& input, TraceSink& sink) : input_(input), out_(sink) {}
-
-  Result<TraceInfo> run() {
+  explicit DtrTraceWriter(TraceSink& sink) : out_(sink) {
     out_.meta("source", "dtr-log");
     out_.meta("gpu", "titan-v");
     out_.meta("times_from", "recorded on a Titan V");
-    for (;;) {
-      SPW_ASSIGN_OR_RETURN(const bool ended, input_.at_end());
-      if (ended) break;
-      offset_ = input_.offset();
-      SPW_ASSIGN_OR_RETURN(const std::string_view text, input_.line());
-      if (text.find_first_not_of(" \t") == std::string_view::npos) continue;
-      SPW_RETURN_IF_ERROR(parse(text));
-      SPW_RETURN_IF_ERROR(execute());
-    }
-    offset_ = input_.offset();
-    if (!started_) return bad("expected a line ANNOTATE START, found the end of the file");
-    SPW_RETURN_IF_ERROR(expect_complete());
-    TraceInfo info;
-    info.format = "dtr-log";
-    info.event_count = out_.record_count();
-    info.inferred.push_back("kinds of ops from their names");
-    if (mutate_count_ != 0)
-      info.notes.push_back(std::to_string(mutate_count_) +
-                           " in-place ops are read as ops that make new storages");
-    return info;
   }
+  std::uint64_t record_count() const { return out_.record_count(); }
 
- private:
-  /// A value: a tensor that names point to.
-  struct Binding {
-    std::uint64_t tensor = 0;  // id in the trace
-    std::size_t storage = 0;   // index into storages_
-  };
-  struct Storage {
-    std::uint64_t id = 0;
-    std::uint64_t bytes = 0;
-    std::uint64_t names = 0;  // that refer to any of its tensors
-  };
-  struct PendingResult {
-    std::string name;
-    std::optional<std::uint64_t> bytes;
-    std::optional<std::size_t> alias;  // index of an argument
-    bool alias_known = false;
-  };
-
-  Status bad(const std::string& text) const {
-    return {Code::kBadInput,
-            input_.source().name() + ": offset " + std::to_string(offset_) + ": " + text};
+  void on_start(std::string_view model) override {
+    if (!model.empty()) out_.meta("model", model);
+    out_.step(0);
   }
-  static std::string quoted(const std::string& text) { return "\"" + clean_utf8(text, 64) + "\""; }
-
-  Status parse(std::string_view text) {
-    line_.clear();
-    DtrLineSax sax(line_);
-    if (nlohmann::json::sax_parse(text.begin(), text.end(), &sax)) return {};
-    // Names that are not UTF-8 are made so; whatever else is wrong stays wrong.
-    line_.clear();
-    DtrLineSax second(line_);
-    const std::string clean = clean_utf8(text, 3 * text.size());
-    if (nlohmann::json::sax_parse(clean.begin(), clean.end(), &second)) return {};
-    offset_ += std::min<std::uint64_t>(second.error_position().value_or(0), text.size());
-    return bad(
-        second.error_position()
-            ? "expected one JSON object on the line, found something else"
-            : "expected a flat JSON object of texts and lists of texts, found other nesting");
-  }
-
-  Status number(const std::string& text,
-                const char* what,
-                std::uint64_t limit,
-                std::uint64_t* value) const {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
-    if (error == std::errc() && end == text.data() + text.size() && !text.empty() &&
-        *value <= limit)
-      return {};
-    return bad(std::string("expected ") + what + " to be a whole number from 0 to " +
-               std::to_string(limit) + ", found " + quoted(text));
-  }
-
-  Status find(const std::string& name, Binding* binding) const {
-    const auto place = names_.find(name);
-    if (place == names_.end())
-      return bad("expected the name of a live tensor, found " + quoted(name));
-    *binding = place->second;
-    return {};
-  }
-
-  Status bind(const std::string& name, const Binding& binding) {
-    if (name.empty() || name.size() > kNameMaxBytes)
-      return bad("expected a name of 1 to 1024 bytes, found " + quoted(name));
-    if (!names_.emplace(name, binding).second)
-      return bad("expected a new name, found " + quoted(name) + " a second time");
-    ++storages_[binding.storage].names;
-    return {};
-  }
-
-  void release(const std::string& name) {
-    const auto place = names_.find(name);
-    if (place == names_.end()) return;  // the logs release names that they never made
-    Storage& storage = storages_[place->second.storage];
-    names_.erase(place);
-    if (--storage.names == 0) out_.free(storage.id);
-  }
-
-  Status make_storage(std::uint64_t bytes, Binding* binding) {
-    if ((total_bytes_ += bytes) > kTotalMax)
-      return bad("expected storages below 2^60 bytes together, found more");
-    Storage storage;
-    storage.id = ++last_id_;
-    storage.bytes = bytes;
-    storages_.push_back(storage);
-    out_.alloc(storage.id, bytes);
-    *binding = {storage.id, storages_.size() - 1};
-    return {};
-  }
-
-  Status expect_complete() const {
-    if (pending_constant_)
-      return bad("expected MEMORY of constant " + quoted(*pending_constant_) + " next");
-    if (pending_call_)
-      return bad(
-          "expected MEMORY and ALIAS of every result of the call before, found another line");
-    return {};
-  }
-
-  Status execute() {
-    const std::string& what = line_.instruction;
-    if (what == "ANNOTATE") return annotate();
-    if (!started_) return {};
-    if (what == "MEMORY") return memory();
-    if (what == "ALIAS") return alias();
-    SPW_RETURN_IF_ERROR(expect_complete());
-    if (what == "CONSTANT") {
-      pending_constant_ = line_.name;
-      return {};
-    }
-    if (what == "CALL") return call();
-    if (what == "MUTATE") return mutate();
-    if (what == "COPY") {
-      Binding source;
-      SPW_RETURN_IF_ERROR(find(line_.src, &source));
-      return bind(line_.dst, source);
-    }
-    if (what == "COPY_FROM") return copy_from();
-    if (what == "RELEASE") {
-      release(line_.name);
-      return {};
-    }
-    return bad("expected an INSTRUCTION of a DTR log, found " + quoted(what));
-  }
-
-  Status annotate() {
-    if (line_.annotation == "START" && !started_) {
-      started_ = true;
-      if (!line_.name.empty()) out_.meta("model", clean_utf8(line_.name));
-      out_.step(0);
-    } else if (line_.annotation == "BACKWARD") {
-      phase_ = Phase::kBackward;
-    }
-    return {};
-  }
-
-  Status memory() {
-    std::uint64_t bytes = 0;
-    SPW_RETURN_IF_ERROR(number(line_.memory, "MEMORY", kBytesMax, &bytes));
-    if (pending_constant_) {
-      if (line_.name != *pending_constant_)
-        return bad("expected MEMORY of " + quoted(*pending_constant_) + ", found " +
-                   quoted(line_.name));
-      pending_constant_.reset();
-      return constant(bytes);
-    }
-    PendingResult* result = pending_result();
-    if (result == nullptr || result->bytes)
-      return bad("expected MEMORY of a result of the call before, found " + quoted(line_.name));
-    result->bytes = bytes;
-    return finish_call_if_complete();
-  }
-
-  Status alias() {
-    PendingResult* result = pending_result();
-    if (result == nullptr || result->alias_known)
-      return bad("expected ALIAS of a result of the call before, found " + quoted(line_.name));
-    result->alias_known = true;
-    if (line_.alias != "-1") {
-      std::uint64_t index = 0;
-      SPW_RETURN_IF_ERROR(number(line_.alias, "ALIAS", kBytesMax, &index));
-      if (index >= call_args_.size())
-        return bad("expected ALIAS to be -1 or the index of an argument, found " +
-                   quoted(line_.alias));
-      result->alias = index;
-    }
-    return finish_call_if_complete();
-  }
-
-  PendingResult* pending_result() {
-    if (!pending_call_) return nullptr;
-    for (PendingResult& result : results_)
-      if (result.name == line_.name && !(result.bytes && result.alias_known)) return &result;
-    return nullptr;
-  }
-
-  Status constant(std::uint64_t bytes) {
+  void on_backward() override { phase_ = Phase::kBackward; }
+  void on_constant(std::string_view name, const DtrMade& made) override {
     OpTag op_tag;
     op_tag.phase = phase_;
     op_tag.kind = OpKind::kOther;
     const std::uint64_t op = ++last_op_;
     out_.op_begin(op, "constant", op_tag);
-    Binding made;
-    SPW_RETURN_IF_ERROR(make_storage(bytes, &made));
+    const std::uint64_t id = id_of(made.value);
+    storage_ids_.push_back(id);
+    out_.alloc(id, made.bytes);
     Tag tag;
     tag.kind = BufferKind::kConstant;
     tag.phase = phase_;
-    out_.tag(made.tensor, tag);
-    out_.name(made.tensor, clean_utf8(line_.name));
-    out_.use(op, made.tensor, kRecordCreate);
+    out_.tag(id, tag);
+    out_.name(id, name);
+    out_.use(op, id, kRecordCreate);
     out_.op_end(op);
-    return bind(line_.name, made);
   }
-
-  /// Checks the arguments and keeps the call until its results are known.
-  Status begin_call() {
-    call_name_ = clean_utf8(line_.name, kNameMaxBytes);
-    SPW_RETURN_IF_ERROR(number(line_.time, "TIME", kTotalMax, &call_time_ns_));
-    if (clock_ns_ + call_time_ns_ > kTotalMax)
-      return bad("expected times below 2^60 ns together, found more");
-    call_args_.clear();
-    for (const std::string& name : line_.args) {
-      Binding binding;
-      SPW_RETURN_IF_ERROR(find(name, &binding));
-      call_args_.push_back(binding);
-    }
-    return {};
-  }
-
-  void emit_op_begin(std::uint64_t op) {
-    const OpNameInfo info = describe_op_name(call_name_);
+  void on_call(const DtrCall& call) override {
+    const OpNameInfo info = describe_op_name(call.name);
     // A backward op reads a gradient and something saved. Logs exist in which a forward op of one
     // argument (max_pool2d_backward) bears the name, so the name alone does not start backward.
-    if (info.backward && call_args_.size() >= 2) phase_ = Phase::kBackward;
+    if (info.backward && call.arguments.size() >= 2) phase_ = Phase::kBackward;
     OpTag tag;
     tag.kind = info.kind;
     tag.phase = phase_;
     if (info.rng) tag.flags |= kOpRng;
     if (info.kind == OpKind::kCollective) tag.flags |= kOpCollective;
-    out_.op_begin(op, call_name_, tag);
-    for (const Binding& arg : call_args_) out_.use(op, arg.tensor, kRecordRead);
-  }
-
-  void emit_op_end(std::uint64_t op) {
-    clock_ns_ += call_time_ns_;
+    const std::uint64_t op = ++last_op_;
+    out_.op_begin(op, call.name, tag);
+    for (const DtrValue& argument : call.arguments) out_.use(op, id_of(argument), kRecordRead);
+    for (const DtrMade& made : call.results) {
+      const std::uint64_t id = id_of(made.value);
+      if (made.view) {
+        out_.view(id, storage_ids_[made.value.storage]);
+      } else {
+        storage_ids_.push_back(id);
+        out_.alloc(id, made.bytes);
+        out_.name(id, call.name);
+      }
+      out_.use(op, id, kRecordCreate);
+    }
+    clock_ns_ += call.time_ns;
     out_.set_time_ns(clock_ns_);
     out_.op_end(op);
   }
-
-  Status call() {
-    SPW_RETURN_IF_ERROR(begin_call());
-    results_.clear();
-    if (line_.result.size() > kResultsMax)
-      return bad("expected at most 4096 results, found " + std::to_string(line_.result.size()));
-    for (std::string& name : line_.result)
-      results_.push_back({std::move(name), std::nullopt, std::nullopt, false});
-    pending_call_ = true;
-    return finish_call_if_complete();
+  void on_name(const DtrValue&) override {}
+  void on_forget(const DtrValue& value, bool last) override {
+    if (last) out_.free(storage_ids_[value.storage]);
   }
 
-  Status finish_call_if_complete() {
-    // Results come in order, so the last one tells; and each line is looked at once.
-    for (; complete_results_ < results_.size(); ++complete_results_) {
-      const PendingResult& result = results_[complete_results_];
-      if (!result.bytes || !result.alias_known) return {};
-    }
-    pending_call_ = false;
-    complete_results_ = 0;
-    const std::uint64_t op = ++last_op_;
-    emit_op_begin(op);
-    for (const PendingResult& result : results_) {
-      Binding made;
-      if (result.alias) {
-        const Binding& base = call_args_[*result.alias];
-        made = {++last_id_, base.storage};
-        out_.view(made.tensor, storages_[base.storage].id);
-      } else {
-        SPW_RETURN_IF_ERROR(make_storage(*result.bytes, &made));
-        out_.name(made.tensor, call_name_);
-      }
-      out_.use(op, made.tensor, kRecordCreate);
-      SPW_RETURN_IF_ERROR(bind(result.name, made));
-    }
-    emit_op_end(op);
-    results_.clear();
-    return {};
-  }
+ private:
+  static std::uint64_t id_of(const DtrValue& value) { return std::uint64_t{value.tensor} + 1; }
 
-  Status mutate() {
-    SPW_RETURN_IF_ERROR(begin_call());
-    std::vector<std::size_t> mutated;
-    for (const std::string& text : line_.mutate) {
-      std::uint64_t index = 0;
-      SPW_RETURN_IF_ERROR(number(text, "an entry of MUTATE", kBytesMax, &index));
-      if (index >= call_args_.size())
-        return bad("expected MUTATE to name arguments by index, found " + quoted(text));
-      mutated.push_back(index);
-    }
-    ++mutate_count_;
-    const std::uint64_t op = ++last_op_;
-    emit_op_begin(op);
-    std::vector<Binding> made(mutated.size());
-    for (std::size_t i = 0; i < mutated.size(); ++i) {
-      SPW_RETURN_IF_ERROR(make_storage(storages_[call_args_[mutated[i]].storage].bytes, &made[i]));
-      out_.name(made[i].tensor, call_name_);
-      out_.use(op, made[i].tensor, kRecordCreate);
-    }
-    emit_op_end(op);
-    for (std::size_t i = 0; i < mutated.size(); ++i) {
-      const std::string& name = line_.args[mutated[i]];
-      release(name);
-      SPW_RETURN_IF_ERROR(bind(name, made[i]));
-    }
-    return {};
-  }
-
-  Status copy_from() {
-    Binding source;
-    SPW_RETURN_IF_ERROR(find(line_.src, &source));
-    // Counted before the release: both names may point to one tensor.
-    ++storages_[source.storage].names;
-    release(line_.dst);
-    --storages_[source.storage].names;
-    return bind(line_.dst, source);
-  }
-
-  BufferedInput& input_;
   TraceEmitter out_;
-  DtrLine line_;
-  std::uint64_t offset_ = 0;  // of the line at work
-  bool started_ = false;
   Phase phase_ = Phase::kForward;
   std::uint64_t clock_ns_ = 0;
-  std::uint64_t total_bytes_ = 0;
-  std::uint64_t last_id_ = 0;  // storages and tensors
   std::uint64_t last_op_ = 0;
-  std::size_t mutate_count_ = 0;
-  std::unordered_map<std::string, Binding> names_;
-  std::vector<Storage> storages_;
-  std::optional<std::string> pending_constant_;
-  bool pending_call_ = false;
-  std::string call_name_;
-  std::uint64_t call_time_ns_ = 0;
-  std::vector<Binding> call_args_;
-  std::vector<PendingResult> results_;
-  std::size_t complete_results_ = 0;
+  std::vector<std::uint64_t> storage_ids_;
 };
 
 }  // namespace
@@ -478,7 +98,16 @@ bool matches_dtr_log(std::string_view head) {
 }
 
 Result<TraceInfo> read_dtr_log(BufferedInput& input, const ReadOptions&, TraceSink& sink) {
-  return DtrReader(input, sink).run();
+  DtrTraceWriter writer(sink);
+  SPW_ASSIGN_OR_RETURN(const DtrLogFacts facts, parse_dtr_log(input, writer));
+  TraceInfo info;
+  info.format = "dtr-log";
+  info.event_count = writer.record_count();
+  info.inferred.push_back("kinds of ops from their names");
+  if (facts.mutate_count != 0)
+    info.notes.push_back(std::to_string(facts.mutate_count) +
+                         " in-place ops are read as ops that make new storages");
+  return info;
 }
 
 }  // namespace spillway
