@@ -88,9 +88,10 @@ void OrderWriter::settle(std::uint32_t storage) {
   const Event* next = next_event(storage);
   if (next != nullptr && !next->makes) return;
   const bool over = is_over(storage);
-  const bool may_drop = over || (is_movable(profile_.storages[storage]) &&
-                                 (next != nullptr || (drop_tails_ &&
-                                                      profile_.storages[storage].freed_after.valid())));
+  const bool may_drop =
+      over ||
+      (is_movable(profile_.storages[storage]) &&
+       (next != nullptr || (drop_tails_ && profile_.storages[storage].freed_after.valid())));
   if (!may_drop) return;
   emit(InstructionKind::kDrop, storage);
   present_[storage] = 0;
@@ -104,9 +105,9 @@ Result<std::vector<Instruction>> OrderWriter::run() {
   for (std::uint32_t p = 0; p < order_.size(); ++p) {
     const std::uint32_t op = order_[p];
     if (op > next_op_)
-      return Status(Code::kInvalidArgument,
-                    "expected op " + std::to_string(next_op_) + " first, found op " +
-                        std::to_string(op));
+      return Status(
+          Code::kInvalidArgument,
+          "expected op " + std::to_string(next_op_) + " first, found op " + std::to_string(op));
     const bool again = op < next_op_;
     std::uint32_t missing = StorageId::kNoneValue;
     for_each_input(op, [&](std::uint32_t s) {

@@ -379,8 +379,7 @@ class DtrParser {
     ++facts_.mutate_count;
     made_.assign(mutated.size(), DtrMade{});
     for (std::size_t i = 0; i < mutated.size(); ++i)
-      SPW_RETURN_IF_ERROR(
-          make_storage(storages_[call_args_[mutated[i]].storage].bytes, &made_[i]));
+      SPW_RETURN_IF_ERROR(make_storage(storages_[call_args_[mutated[i]].storage].bytes, &made_[i]));
     tell_call();
     for (std::size_t i = 0; i < mutated.size(); ++i) {
       const std::string& name = line_.args[mutated[i]];

@@ -42,10 +42,10 @@ std::string_view name_of(DtrEnd end);
 
 struct DtrResult {
   DtrEnd end = DtrEnd::kOk;
-  std::int64_t clock_ns = 0;    // 1 + model_ns + remat_ns: the reference's clock starts at 1
-  std::int64_t model_ns = 0;    // first runs, as far as it came
-  std::int64_t remat_ns = 0;    // runs again
-  std::int64_t log_ns = 0;      // the whole log's ops once
+  std::int64_t clock_ns = 0;  // 1 + model_ns + remat_ns: the reference's clock starts at 1
+  std::int64_t model_ns = 0;  // first runs, as far as it came
+  std::int64_t remat_ns = 0;  // runs again
+  std::int64_t log_ns = 0;    // the whole log's ops once
   std::uint64_t peak_bytes = 0;
   std::uint64_t eviction_count = 0;  // made to find room; not those of storages without a name
   std::uint64_t evicted_bytes = 0;

@@ -11,8 +11,9 @@ constexpr std::uint64_t kTotalBytesMax = std::uint64_t{1} << 60;
 constexpr std::int64_t kTotalNsMax = std::int64_t{1} << 60;
 
 Status broken(const char* what, std::size_t index) {
-  return {Code::kBadInput, std::string(what) + " " + std::to_string(index) +
-                               ": expected indices in order and in range, found others"};
+  return {Code::kBadInput,
+          std::string(what) + " " + std::to_string(index) +
+              ": expected indices in order and in range, found others"};
 }
 
 }  // namespace

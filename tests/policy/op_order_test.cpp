@@ -104,8 +104,7 @@ TEST_CASE("an order that runs an op without its input says which input is gone")
   const std::vector<std::uint32_t> gap = {0, 2};
   CHECK(plan_of_order(profile, gap, false, "test", 0).status().code() == Code::kInvalidArgument);
   const std::vector<std::uint32_t> beyond = {0, 1, 2, 3, 4, 5, 77};
-  CHECK(plan_of_order(profile, beyond, false, "test", 0).status().code() ==
-        Code::kInvalidArgument);
+  CHECK(plan_of_order(profile, beyond, false, "test", 0).status().code() == Code::kInvalidArgument);
 }
 
 TEST_CASE("the order of any recompute plan makes a plan that needs no more memory") {
