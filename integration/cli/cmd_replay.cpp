@@ -4,6 +4,7 @@
 #include "integration/cli/allocator_replay.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/cli/output_name.hpp"
+#include "integration/cli/simrd.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/report/html_report.hpp"
 #include "integration/report/json.hpp"
@@ -15,6 +16,7 @@
 #include <fmt/core.h>
 
 #include <memory>
+#include <optional>
 #include <unistd.h>
 
 namespace spillway::cli {
@@ -28,6 +30,7 @@ struct ReplayOptions {
   std::string perfetto;
   std::string allocator;
   std::string snapshot;
+  bool simrd = false;
   bool json = false;
 };
 
@@ -68,6 +71,12 @@ Status replay(const ReplayOptions& options, Session& session) {
   Progress progress;
   SPW_ASSIGN_OR_RETURN(const auto study,
                        Study::load(options.study, session.command_line, progress));
+  std::optional<nlohmann::ordered_json> simrd;
+  if (options.simrd) {
+    progress.show("simulating");
+    SPW_ASSIGN_OR_RETURN(simrd,
+                         simrd_json(options.study.trace, options.policy, study->budget_bytes()));
+  }
   progress.show("planning");
   PolicyResult result;
   if (options.plan_file.empty()) {
@@ -84,9 +93,12 @@ Status replay(const ReplayOptions& options, Session& session) {
     SPW_RETURN_IF_ERROR(write_output(options.perfetto, render_perfetto(study->context(), result)));
   progress.clear();
   if (options.json) {
-    fmt::print("{}", dump_json(result_json(study->context(), result, "spillway.replay/1")));
+    nlohmann::ordered_json object = result_json(study->context(), result, "spillway.replay/1");
+    if (simrd) object["simrd"] = std::move(*simrd);
+    fmt::print("{}", dump_json(object));
   } else {
     fmt::print("{}", render_summary(study->context(), result, ::isatty(STDOUT_FILENO) == 1));
+    if (simrd) fmt::print("{}", simrd_line(*simrd));
   }
   if (!result.feasible) session.exit_code = kNoPlan;
   return {};
@@ -122,6 +134,13 @@ void add_replay(::CLI::App& app, Session& session) {
                    "write what the allocator did as a memory snapshot in PyTorch's form")
       ->type_name("FILE")
       ->needs(allocator);
+  command
+      ->add_flag("--simrd",
+                 options->simrd,
+                 "also run a DTR log as the DTR authors' simulator does (with --policy dtr:SCORE "
+                 "and --budget)")
+      ->needs(policy)
+      ->excludes(allocator);
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(replay(*options, session)); });
 }

@@ -21,27 +21,35 @@ class Pool {
   explicit Pool(std::size_t storage_count)
       : next_(storage_count + 1, kNone), previous_(storage_count + 1, kNone) {
     end_ = static_cast<std::uint32_t>(storage_count);
-    next_[end_] = previous_[end_] = end_;
+    next_[end_] = previous_[end_] = cursor_ = end_;
   }
   bool has(std::uint32_t storage) const { return next_[storage] != kNone; }
   void append(std::uint32_t storage) {
+    ++size_;
     previous_[storage] = previous_[end_];
     next_[storage] = end_;
     next_[previous_[end_]] = storage;
     previous_[end_] = storage;
   }
   void remove(std::uint32_t storage) {
+    --size_;
+    if (storage == cursor_) cursor_ = previous_[storage];
     next_[previous_[storage]] = next_[storage];
     previous_[next_[storage]] = previous_[storage];
     next_[storage] = previous_[storage] = kNone;
   }
+  std::size_t size() const { return size_; }
   std::uint32_t first() const { return next_[end_]; }
   std::uint32_t after(std::uint32_t storage) const { return next_[storage]; }
   std::uint32_t end() const { return end_; }
+  /// Round and round: every storage in turn, `end()` once per turn.
+  std::uint32_t next_in_turn() { return cursor_ = next_[cursor_]; }
 
  private:
   std::vector<std::uint32_t> next_, previous_;  // a ring through the entry `end_`
   std::uint32_t end_;
+  std::uint32_t cursor_;
+  std::size_t size_ = 0;
 };
 
 struct StorageState {
@@ -62,16 +70,19 @@ struct Frame {
 
 class Engine {
  public:
-  Engine(const DtrLog& log, DtrScore score, std::uint64_t budget_bytes)
+  Engine(const DtrLog& log, DtrScore score, std::uint64_t budget_bytes, const DtrOptions& options)
       : log_(log),
         score_(score),
         budget_bytes_(budget_bytes),
+        options_(options),
         graph_(log, score == DtrScore::kEq),
         states_(log.storages.size()),
         defined_(log.tensors.size(), 0),
         pool_(log.storages.size()) {
     result_.log_ns = log.model_ns();
     result_.clock_ns = 1;
+    if (options_.remat_count_max == 0)
+      options_.remat_count_max = 1'000'000 + 100 * std::uint64_t{log.ops.size()};
   }
 
   DtrResult run() {
@@ -93,9 +104,9 @@ class Engine {
       ++state.names;
     } else if (event.kind == EventKind::kPin) {
       pin(storage);
-    } else if (state.names != 0 && --state.names == 0 && graph_.is_resident(storage) &&
-               !state.pinned) {
-      evict(storage);
+    } else if (state.names != 0 && --state.names == 0) {
+      if (log_.storages[storage].fixed) --state.locks;
+      if (graph_.is_resident(storage) && !state.pinned) evict(storage);
     }
     return true;
   }
@@ -104,6 +115,9 @@ class Engine {
     const DtrLog::Op& op = log_.ops[op_index];
     graph_.add_op(op_index);
     const std::uint32_t wanted = op.outputs_begin == op.outputs_end ? kNone : op.outputs_begin;
+    for (std::uint32_t tensor = op.outputs_begin; tensor < op.outputs_end; ++tensor)
+      if (log_.storages[log_.tensors[tensor].storage].fixed && !log_.is_view(tensor))
+        ++states_[log_.tensors[tensor].storage].locks;
     if (!make(op_index, wanted, true)) return false;
     for (std::uint32_t tensor = op.outputs_begin; tensor < op.outputs_end; ++tensor) {
       StorageState& state = states_[log_.tensors[tensor].storage];
@@ -166,6 +180,16 @@ class Engine {
   }
 
   bool evict_one() {
+    const bool all = options_.scan_limit == 0 || pool_.size() <= options_.scan_limit;
+    const std::uint32_t victim = all ? best_of_all() : best_of_some(options_.scan_limit);
+    if (victim == kNone) return false;
+    ++result_.eviction_count;
+    result_.evicted_bytes += log_.storages[victim].bytes;
+    evict(victim);
+    return true;
+  }
+
+  std::uint32_t best_of_all() {
     std::uint32_t victim = kNone;
     double best = std::numeric_limits<double>::infinity();
     for (std::uint32_t storage = pool_.first(); storage != pool_.end();
@@ -176,11 +200,26 @@ class Engine {
       victim = storage;
       if (score == 0) break;
     }
-    if (victim == kNone) return false;
-    ++result_.eviction_count;
-    result_.evicted_bytes += log_.storages[victim].bytes;
-    evict(victim);
-    return true;
+    return victim;
+  }
+
+  std::uint32_t best_of_some(std::size_t limit) {
+    std::uint32_t victim = kNone;
+    double best = std::numeric_limits<double>::infinity();
+    std::size_t ends = 0;
+    for (std::size_t looked = 0; looked < limit && ends < 2 && best != 0;) {
+      const std::uint32_t storage = pool_.next_in_turn();
+      if (storage == pool_.end()) {
+        ++ends;
+        continue;
+      }
+      ++looked;
+      const double score = score_of(storage, best);
+      if (score > best) continue;
+      best = score;
+      victim = storage;
+    }
+    return victim;
   }
 
   void enter(std::uint32_t op_index, std::uint32_t tensor, bool first) {
@@ -225,7 +264,7 @@ class Engine {
     std::uint64_t total_bytes = 0;
     for (std::uint32_t tensor = op.outputs_begin; tensor < op.outputs_end; ++tensor)
       total_bytes += bytes_of(tensor);
-    while (held_bytes_ + total_bytes > budget_bytes_) {
+    while (held_bytes_ + total_bytes + op.workspace_bytes > budget_bytes_) {
       if (evict_one()) continue;
       result_.end = DtrEnd::kOutOfMemory;
       return false;
@@ -233,8 +272,9 @@ class Engine {
     result_.clock_ns += op.cost_ns;
     (frame.first_run ? result_.model_ns : result_.remat_ns) += op.cost_ns;
     if (!frame.first_run) ++result_.remat_count;
+    if (options_.order != nullptr) options_.order->push_back(frame.op);
     held_bytes_ += total_bytes;
-    result_.peak_bytes = std::max(result_.peak_bytes, held_bytes_);
+    result_.peak_bytes = std::max(result_.peak_bytes, held_bytes_ + op.workspace_bytes);
     for (std::uint32_t tensor = op.outputs_begin; tensor < op.outputs_end; ++tensor) {
       if (defined_[tensor] != 0) {
         held_bytes_ -= bytes_of(tensor);
@@ -244,7 +284,7 @@ class Engine {
     }
     if (frame.tensor != kNone) define(frame.tensor);
     for (const std::uint32_t input : log_.inputs_of(op)) unlock(log_.tensors[input].storage);
-    if (result_.remat_ns > result_.log_ns) {
+    if (result_.remat_ns > result_.log_ns || result_.remat_count > options_.remat_count_max) {
       result_.end = DtrEnd::kThrash;
       return false;
     }
@@ -266,6 +306,7 @@ class Engine {
   const DtrLog& log_;
   DtrScore score_;
   std::uint64_t budget_bytes_;
+  DtrOptions options_;
   DtrGraph graph_;
   std::vector<StorageState> states_;
   std::vector<char> defined_;  // per tensor
@@ -307,9 +348,13 @@ std::string_view name_of(DtrEnd end) {
   return "";
 }
 
-Result<DtrResult> run_dtr(const DtrLog& log, DtrScore score, std::uint64_t budget_bytes) {
+Result<DtrResult> run_dtr(const DtrLog& log,
+                          DtrScore score,
+                          std::uint64_t budget_bytes,
+                          const DtrOptions& options) {
   SPW_RETURN_IF_ERROR(check_invariants(log));
-  return Engine(log, score, budget_bytes).run();
+  if (options.order != nullptr) options.order->clear();
+  return Engine(log, score, budget_bytes, options).run();
 }
 
 }  // namespace spillway

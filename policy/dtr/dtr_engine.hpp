@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace spillway {
 
@@ -52,8 +53,20 @@ struct DtrResult {
   std::uint64_t remat_count = 0;
 };
 
-/// Runs `log` in `budget_bytes`. Fails with kBadInput when the log breaks an invariant. Each search
-/// for a victim looks at every evictable storage, as the reference does.
-Result<DtrResult> run_dtr(const DtrLog& log, DtrScore score, std::uint64_t budget_bytes);
+struct DtrOptions {
+  /// Most storages looked at per search for a victim, taken in turn round the pool; 0: all, as the
+  /// reference does. The DTR prototype looks at about sqrt(n), at random.
+  std::size_t scan_limit = 0;
+  /// Runs again after which a step counts as thrashing even if they cost no time; 0: a million and
+  /// a hundred per op, which no recorded log comes near.
+  std::uint64_t remat_count_max = 0;
+  std::vector<std::uint32_t>* order = nullptr;  // gets the ops as they ran, first and later runs
+};
+
+/// Runs `log` in `budget_bytes`. Fails with kBadInput when the log breaks an invariant.
+Result<DtrResult> run_dtr(const DtrLog& log,
+                          DtrScore score,
+                          std::uint64_t budget_bytes,
+                          const DtrOptions& options = {});
 
 }  // namespace spillway

@@ -33,6 +33,8 @@ Status check_invariants(const DtrLog& log) {
     const DtrLog::Op& op = log.ops[i];
     if (op.cost_ns < 0 || op.cost_ns > kTotalNsMax || (total_ns += op.cost_ns) > kTotalNsMax)
       return {Code::kBadInput, "op " + std::to_string(i) + ": expected times from 0 to 2^60 ns"};
+    if (op.workspace_bytes > kTotalBytesMax)
+      return {Code::kBadInput, "op " + std::to_string(i) + ": expected at most 2^60 bytes"};
     if (op.outputs_begin != next_output || op.outputs_end < op.outputs_begin ||
         op.outputs_end > log.tensors.size() || op.inputs_end < op.inputs_begin ||
         op.inputs_end > log.inputs.size())

@@ -24,6 +24,7 @@ struct DtrLog {
     std::uint32_t inputs_end = 0;
     std::uint32_t outputs_begin = 0;
     std::uint32_t outputs_end = 0;
+    std::uint64_t workspace_bytes = 0;  // held only while it runs; recorded logs know none
   };
   struct Tensor {
     std::uint32_t op = 0;  // makes it
@@ -32,6 +33,7 @@ struct DtrLog {
   struct Storage {
     std::uint64_t bytes = 0;
     std::uint32_t root = 0;  // its first tensor
+    bool fixed = false;      // never evicted as long as it has a name; recorded logs know none
   };
   enum class EventKind : std::uint8_t {
     kCompute,  // target op runs for the first time; each of its outputs has one name

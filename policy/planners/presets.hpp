@@ -29,6 +29,7 @@ SPW_DECLARE_PLANNER(plan_chen_sqrt);
 SPW_DECLARE_PLANNER(plan_full);
 SPW_DECLARE_PLANNER(plan_selective);
 SPW_DECLARE_PLANNER(plan_offload_all);
+SPW_DECLARE_PLANNER(plan_dtr);
 SPW_DECLARE_PLANNER(plan_joint);
 #undef SPW_DECLARE_PLANNER
 

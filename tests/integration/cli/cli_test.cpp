@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program as a user meets it: exit codes, one line on stderr, JSON on stdout, files written
 // whole or not at all.
+#include "policy/planner.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/run_program.hpp"
 #include "tests/support/shared_data.hpp"
@@ -161,7 +162,7 @@ TEST_SUITE("unit") {
     const Sample sample;
     const json object =
         json_of(spillway_run({"compare", sample.trace, "--budget", "70%", "--json"}));
-    REQUIRE(object["rows"].size() == 7);
+    REQUIRE(object["rows"].size() == planners().size());
     std::vector<std::string> names;
     for (const json& row : object["rows"]) names.push_back(row["policy"]);
     CHECK(names.front() == "keep-all");
@@ -171,6 +172,34 @@ TEST_SUITE("unit") {
     CHECK(one["rows"].size() == 2);
     CHECK(spillway_run({"compare", sample.trace, "--policies", "magic"}).exit_code == 1);
     CHECK(spillway_run({"compare", sample.trace, "--budget", "1KiB"}).exit_code == 3);
+  }
+
+  TEST_CASE("replay --simrd adds what the DTR authors' simulator says, and only for DTR logs") {
+    const Sample sample;
+    const std::string log =
+        (source_dir() / "tests/integration/trace/dtr_samples/residual.log").string();
+    const json object = json_of(spillway_run(
+        {"replay", log, "--policy", "dtr:h_eq", "--simrd", "--budget", "18146", "--json"}));
+    // As in dtr_samples/expected.csv.
+    const json& simrd = object["simrd"];
+    CHECK(simrd["heuristic"] == "DTREqClass");
+    CHECK(simrd["budget_bytes"] == 18146);
+    CHECK(simrd["result"] == "ok");
+    CHECK(simrd["clock_ns"] == 6872);
+    CHECK(simrd["model_compute_ns"] == 5059);
+    CHECK(simrd["remat_compute_ns"] == 1812);
+    CHECK(simrd["max_memory_bytes"] == 18103);
+    CHECK(simrd["n_evictions_in_free"] == 29);
+    CHECK(simrd["bytes_evicted_in_free"] == 51728);
+    CHECK(simrd["n_remat_calls"] == 40);
+    const ProgramRun words =
+        spillway_run({"replay", log, "--policy", "dtr:size", "--simrd", "--budget", "9073"});
+    CHECK(words.out.find("simrd LargestStorage: OOM, clock 4971 ns") != std::string::npos);
+    CHECK(spillway_run({"replay", log, "--policy", "joint", "--simrd", "--budget", "18146"})
+              .exit_code == 1);
+    CHECK(spillway_run({"replay", log, "--policy", "dtr", "--simrd"}).exit_code == 1);
+    CHECK(spillway_run({"replay", sample.trace, "--policy", "dtr", "--simrd", "--budget", "70%"})
+              .exit_code == 2);
   }
 
   TEST_CASE("a limit on host memory makes rows infeasible, and says so") {
@@ -435,7 +464,7 @@ TEST_SUITE("golden") {
             spillway_run({"compare", trace.string(), "--budget", budget, "--json"});
         CHECK(run.exit_code == 0);
         const json object = json_of(run);
-        CHECK(object["rows"].size() == 7);
+        CHECK(object["rows"].size() == planners().size());
         for (const json& row : object["rows"]) {
           if (row["feasible"] == true)
             CHECK(row["peak_bytes"].get<std::uint64_t>() <=

@@ -51,8 +51,7 @@ class Logs {
 std::string row_of(const DtrResult& r) {
   std::ostringstream text;
   text << name_of(r.end) << ' ' << r.clock_ns << ' ' << r.model_ns << ' ' << r.remat_ns << ' '
-       << r.peak_bytes << ' ' << r.eviction_count << ' ' << r.evicted_bytes << ' '
-       << r.remat_count;
+       << r.peak_bytes << ' ' << r.eviction_count << ' ' << r.evicted_bytes << ' ' << r.remat_count;
   return text.str();
 }
 

@@ -30,7 +30,7 @@ TEST_CASE("LRU evicts what was used longest ago and makes it again when it is re
   const std::uint32_t x1 = maker.op(5, {w}, {10})[0];
   const std::uint32_t x2 = maker.op(5, {x1}, {10})[0];
   const std::uint32_t x3 = maker.op(5, {x2}, {10})[0];
-  const std::uint32_t x4 = maker.op(5, {x3}, {10})[0];  // x1 has to go: last used at 6
+  const std::uint32_t x4 = maker.op(5, {x3}, {10})[0];     // x1 has to go: last used at 6
   const std::uint32_t y = maker.op(5, {x1, x4}, {10})[0];  // x1 again for x2, then y for x3
   for (const std::uint32_t tensor : {x1, x2, x3, x4}) maker.forget(tensor);
   maker.result(w);
@@ -111,8 +111,8 @@ TEST_CASE("a storage without a name leaves at once, and can still be made again 
 }
 
 TEST_CASE("the victim is the one that the formula of the score says") {
-  // cheap and old: p (bytes 8, cost 4); dear and large: q (16, 40); r (4, 3) follows from e, evicted
-  // before by losing its name, with cost 50; s is young.
+  // cheap and old: p (bytes 8, cost 4); dear and large: q (16, 40); r (4, 3) follows from e,
+  // evicted before by losing its name, with cost 50; s is young.
   const auto victim_bytes = [](DtrScore score) {
     DtrLogMaker maker;
     const std::uint32_t w = maker.constant(1);
@@ -127,10 +127,10 @@ TEST_CASE("the victim is the one that the formula of the score says") {
     return run(maker.log(), score, 56).evicted_bytes;
   };
   // Clock 98 when room is sought; last uses: p 5, q 45, r 98 (fresh: no score that divides by t).
-  CHECK(victim_bytes(DtrScore::kLru) == 8);     // p: 1/93
-  CHECK(victim_bytes(DtrScore::kSize) == 16);   // q
-  CHECK(victim_bytes(DtrScore::kLocal) == 8);   // p 4/(8*93), q 40/(16*53)
-  CHECK(victim_bytes(DtrScore::kMsps) == 8);    // p 4/8, q 40/16, r (3+50)/4
+  CHECK(victim_bytes(DtrScore::kLru) == 8);    // p: 1/93
+  CHECK(victim_bytes(DtrScore::kSize) == 16);  // q
+  CHECK(victim_bytes(DtrScore::kLocal) == 8);  // p 4/(8*93), q 40/(16*53)
+  CHECK(victim_bytes(DtrScore::kMsps) == 8);   // p 4/8, q 40/16, r (3+50)/4
   CHECK(victim_bytes(DtrScore::kDtr) == 8);
   CHECK(victim_bytes(DtrScore::kEq) == 8);
 }

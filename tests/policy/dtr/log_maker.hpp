@@ -37,9 +37,7 @@ class DtrLogMaker {
     return static_cast<std::uint32_t>(log_.tensors.size()) - 1;
   }
   void name(std::uint32_t tensor) { log_.events.push_back({DtrLog::EventKind::kName, tensor}); }
-  void forget(std::uint32_t tensor) {
-    log_.events.push_back({DtrLog::EventKind::kForget, tensor});
-  }
+  void forget(std::uint32_t tensor) { log_.events.push_back({DtrLog::EventKind::kForget, tensor}); }
   void result(std::uint32_t tensor) { log_.results.push_back(tensor); }
   DtrLog& log() { return log_; }
 
