@@ -23,7 +23,7 @@ enum class BlockState : std::uint8_t {
   kUnmapped,  // addresses without memory
   kFree,      // in the free index of its label
   kLive,      // handed out
-  kKept,      // free, whole, in the ring of its label's stream (allocator/kept_ring.hpp)
+  kKept,      // free, whole, kept for its label's stream (allocator/kept_sizes.hpp)
   kDeferred,  // given back, but some stream other than its label's may still use it
   kClaimed,   // neither: someone is changing what lies behind it, outside the lock
 };
@@ -38,7 +38,8 @@ struct Block {
   SharedField<Quanta> quanta;
   SharedField<BlockIndex> next;  // by address; none at the end of a region
   BlockIndex prev = kNoBlock;
-  // kFree: neighbours in its bin. kLive: uses by other streams (record_use), else none.
+  // kFree: neighbours in its bin. kKept: the next of its size. kLive: uses by other streams
+  // (record_use), else none.
   BlockIndex link_next = kNoBlock;
   BlockIndex link_prev = kNoBlock;
   // kFree, kDeferred: of its label's stream, when it was given back. kLive: number of the

@@ -172,7 +172,7 @@ class DevicePool {
   // Growths that may remap although the budget has room: so many at first and at most, one more for
   // so many allocations, and one when the peak of what lives has risen by this part.
   static constexpr std::uint32_t kRemapCredit = 96;
-  static constexpr std::uint64_t kAllocationsPerRemap = 4096;
+  static constexpr std::uint64_t kAllocationsPerRemap = 65536;
   static constexpr std::uint64_t kPeakPartPerRemap = 256;
 
   DevicePool(const Context& context, const DevicePoolOptions& options);
@@ -208,6 +208,8 @@ class DevicePool {
   void count_in(Block& block, std::uint64_t bytes, TagId tag) SPW_REQUIRES(mutex_);
   void count_out(const Block& block) SPW_REQUIRES(mutex_);
   bool is_mark_due(StreamState& state, std::uint64_t bytes) SPW_REQUIRES(mutex_);
+  void make_room(BlockIndex index, StreamState& owner) SPW_REQUIRES(mutex_);
+  void merge(BlockIndex kept) SPW_REQUIRES(mutex_);
   void merge_kept() SPW_REQUIRES(mutex_);
   cu::DevicePtr begin_live(BlockIndex index, LabelIndex label, std::uint64_t bytes, TagId tag)
       SPW_REQUIRES(mutex_);

@@ -33,23 +33,33 @@ inline void DevicePool::keep_block(BlockIndex index,
   block.epoch.set(epoch);
   block.state.set(BlockState::kKept);
   has_kept_ = true;
-  const BlockIndex leaves = owner.kept.put(index, quanta);
-  if (leaves != kNoBlock) [[unlikely]]
-    space_.give(leaves, owner.arena_label, space_.at(leaves).epoch.get());
+  if (!owner.kept.put(block, index, quanta)) [[unlikely]]
+    make_room(index, owner);
 }
 
 void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
   keep_block(index, space_.at(index), owner, epoch);
 }
 
+// A block that found no room among the kept ones enters for others.
+void DevicePool::make_room(BlockIndex index, StreamState& owner) {
+  Block& block = space_.at(index);
+  const Quanta quanta = block.quanta.get();
+  do merge(owner.kept.take_rival(space_.blocks(), quanta));
+  while (!owner.kept.put(block, index, quanta));
+}
+
+void DevicePool::merge(BlockIndex kept) {
+  const Block& block = space_.at(kept);
+  space_.give(kept, block.label.get(), block.epoch.get());
+}
+
 void DevicePool::merge_kept() {
   if (!has_kept_) return;
   has_kept_ = false;
   for (StreamIndex i = 0; i < streams_.count(); ++i) {
-    streams_.at(i).kept.drain([&](BlockIndex index) {
-      const Block& block = space_.at(index);
-      space_.give(index, block.label.get(), block.epoch.get());
-    });
+    KeptSizes& kept = streams_.at(i).kept;
+    while (kept.count() != 0) merge(kept.take_any(space_.blocks()));
   }
 }
 
@@ -150,7 +160,7 @@ inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
   StreamState* const state = streams_.find_quickly(stream.id());
   if (state == nullptr || layout_.loaded() || !tags_.has(tag)) [[unlikely]]
     return 0;
-  BlockIndex index = state->kept.take(quanta);
+  BlockIndex index = state->kept.take(space_.blocks(), quanta);
   if (index == kNoBlock) [[unlikely]] {
     index = take_cut(state->arena_label, quanta);
     if (index == kNoBlock) return 0;
@@ -176,7 +186,7 @@ inline bool DevicePool::free_quickly(cu::DevicePtr pointer,
     return false;
   Block& block = space_.at(index);
   const LabelIndex label = block.label.get();
-  if (!block.is(BlockState::kLive) || block.begin.get() != place || block.link_next != 0 ||
+  if (!block.is(BlockState::kLive) || block.link_next != 0 ||
       (label != state->arena_label && space_.group_of(label) != kArena)) [[unlikely]]
     return false;
   count_out(block);

@@ -170,7 +170,7 @@ std::string DevicePool::broken_invariant() const {
   for (StreamIndex i = 0; i < streams_.count(); ++i) {
     const StreamState& state = streams_.at(i);
     kept += state.kept.count();
-    state.kept.for_each([&](BlockIndex index, Quanta quanta) SPW_NO_THREAD_SAFETY {
+    state.kept.for_each(space_.blocks(), [&](BlockIndex index, Quanta quanta) SPW_NO_THREAD_SAFETY {
       const Block& block = space_.at(index);
       kept_well = kept_well && block.is(BlockState::kKept) && block.quanta.get() == quanta &&
                   streams_.owner_of(block.label.get()) == i &&
@@ -191,7 +191,7 @@ std::string DevicePool::broken_invariant() const {
     by_tag[block.tag.get()] += bytes - block.slack.get();
   });
   if (!kept_well || kept != marked_kept || (kept != 0 && !has_kept_))
-    return "kept blocks are not those in the rings";
+    return "kept blocks are not those that streams know";
   if (live != stats_.allocated_bytes || requested != stats_.requested_bytes)
     return "totals of live blocks are off";
   for (std::uint32_t i = 0; i < tags_.count(); ++i)

@@ -79,10 +79,9 @@ class Space {
     return place - block.begin.get() < block.quanta.get() ? index : kNoBlock;
   }
 
-  /// The same, quickest for the first place of a block.
+  /// The block that begins at `place`; none if none does.
   [[nodiscard]] BlockIndex find_start(Quanta place) const {
-    const BlockIndex index = starts_.find_start(blocks_, place);
-    return index != kNoBlock ? index : find(place);
+    return starts_.find_start(blocks_, place);
   }
 
   /// Takes `quanta` from a free block, at its low or its high end, or at `offset`; the rest stays
@@ -144,6 +143,8 @@ class Space {
     return relabel_up_to(label, epoch, neutral_of(group_of(label)), 0);
   }
 
+  [[nodiscard]] BlockTable& blocks() { return blocks_; }
+  [[nodiscard]] const BlockTable& blocks() const { return blocks_; }
   [[nodiscard]] Block& at(BlockIndex index) { return blocks_.at(index); }
   [[nodiscard]] const Block& at(BlockIndex index) const { return blocks_.at(index); }
   void set_state(BlockIndex index, BlockState state);

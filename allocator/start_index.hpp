@@ -44,8 +44,7 @@ class StartIndex {
   /// The block with the largest begin at or below `place`; none if there is none. The caller sees
   /// to it that the block really reaches that far.
   [[nodiscard]] BlockIndex find(const BlockTable& blocks, Quanta place) const;
-  /// The block that begins at `place`, if it is the first to begin in its chunk, else none. For the
-  /// holder of the pool's lock.
+  /// The block that begins at `place`, if one does. For the holder of the pool's lock.
   [[nodiscard]] BlockIndex find_start(const BlockTable& blocks, Quanta place) const {
     const std::uint32_t chunk = chunk_of(place);
     std::uint32_t i = (chunk * kMultiplier) >> shift_;
@@ -55,9 +54,15 @@ class StartIndex {
       i = (i + 1) & (capacity_ - 1);
       slot = slots_[i].get();
     }
-    // The empty slot is one of chunk 0, and block 0 begins nowhere else.
-    const auto index = static_cast<BlockIndex>(slot);
-    return blocks.at(index).begin.get() == place ? index : kNoBlock;
+    // An empty slot is also one of chunk 0: block 0, which is none.
+    auto index = static_cast<BlockIndex>(slot);
+    for (;;) {
+      const Block& block = blocks.at(index);
+      const Quanta begin = block.begin.get();
+      if (begin == place) return index;
+      if (begin > place || index == kNoBlock) return kNoBlock;
+      index = block.next.get();
+    }
   }
 
   [[nodiscard]] std::size_t metadata_bytes() const;  // of the table; the bitmaps are apart

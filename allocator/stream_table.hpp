@@ -6,7 +6,7 @@
 #pragma once
 
 #include "allocator/block.hpp"
-#include "allocator/kept_ring.hpp"
+#include "allocator/kept_sizes.hpp"
 #include "allocator/space.hpp"
 #include "device/event.hpp"
 #include "device/stream.hpp"
@@ -44,7 +44,7 @@ struct StreamState {
   std::uint64_t epoch = 0;
   std::uint64_t done_epoch = 0;
   std::uint64_t unmarked_bytes = 0;  // given back since the last mark
-  KeptRing kept;                     // blocks of the arena
+  KeptSizes kept;                    // blocks of the arena
   StreamIndex index = kNoStream;     // of this
   LabelIndex arena_label = 0xffff;   // in the arena's group; none yet
   std::deque<Mark> marks;

@@ -25,11 +25,11 @@ void BriefMutex::wait() {
   constexpr int kYields = 1000;
   constexpr auto kSleep = std::chrono::microseconds(50);
   for (int i = 0; i < kSpins; ++i) {
-    if (try_lock_native()) return;
+    if (looks_free() && try_lock_native()) return;
     relax();
   }
   for (int i = 0;; ++i) {
-    if (try_lock_native()) return;
+    if (looks_free() && try_lock_native()) return;
     if (i < kYields)
       std::this_thread::yield();
     else

@@ -62,11 +62,12 @@ class SPW_CAPABILITY("mutex") BriefMutex {
       return version_scheduled(*scheduler, order);
     return word_.load(order);
   }
+  [[nodiscard]] bool looks_free() const { return (word_.load(std::memory_order_relaxed) & 1) == 0; }
   bool try_lock_native() {
-    std::uint64_t word = word_.load(std::memory_order_relaxed);
-    return (word & 1) == 0 &&
-           word_.compare_exchange_strong(
-               word, word + 1, std::memory_order_acquire, std::memory_order_relaxed);
+    // Of an odd word the even one before, which is not found.
+    std::uint64_t word = word_.load(std::memory_order_relaxed) & ~std::uint64_t{1};
+    return word_.compare_exchange_strong(
+        word, word + 1, std::memory_order_acquire, std::memory_order_relaxed);
   }
   void lock_native() {
     if (!try_lock_native()) [[unlikely]]
