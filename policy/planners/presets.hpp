@@ -30,6 +30,9 @@ SPW_DECLARE_PLANNER(plan_full);
 SPW_DECLARE_PLANNER(plan_selective);
 SPW_DECLARE_PLANNER(plan_offload_all);
 SPW_DECLARE_PLANNER(plan_dtr);
+SPW_DECLARE_PLANNER(plan_revolve);
+SPW_DECLARE_PLANNER(plan_rotor);
+SPW_DECLARE_PLANNER(plan_bptt);
 SPW_DECLARE_PLANNER(plan_joint);
 #undef SPW_DECLARE_PLANNER
 

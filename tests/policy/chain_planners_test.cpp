@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// revolve, rotor and bptt as planners: on chains of equal layers they cost what their sources say.
+#include "policy/chain/bptt.hpp"
+#include "policy/chain/revolve.hpp"
+#include "policy/planner.hpp"
+#include "policy/simulator.hpp"
+#include "tests/support/profile_maker.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace spillway;
+using namespace spillway::test;
+
+namespace {
+
+PlanOutcome plan_by(const char* policy, const Profile& profile, std::uint64_t budget_bytes) {
+  PlanRequest request;
+  const Planner* planner = find_planner(policy, &request).value();
+  request.budget_bytes = budget_bytes;
+  return planner->plan(profile, summarize(profile), simple_device(), request);
+}
+
+SimResult run(const Profile& profile, const Plan& plan) {
+  SimOptions options;
+  options.budget_bytes = plan.budget_bytes;
+  auto result = simulate(profile, simple_device(), plan, options);
+  REQUIRE(result.ok());
+  return std::move(result).value();
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("revolve:C recomputes as many layers as the formula says and needs C layers and two") {
+    const Profile profile = chain_profile(24, 100, 50, 10, 20);
+    for (const std::uint32_t c : {1u, 2u, 3u, 5u, 8u}) {
+      CAPTURE(c);
+      const std::string policy = "revolve:" + std::to_string(c);
+      const Plan plan = std::get<Plan>(plan_by(policy.c_str(), profile, 0));
+      CHECK(plan.policy == policy);
+      const SimResult sim = run(profile, plan);
+      CHECK(sim.recompute_ns == static_cast<std::int64_t>(revolve_forward_steps(24, c)) * 10);
+      // c counts the chain's own input, which has no bytes here.
+      CHECK(sim.peak_bytes <= 50 + (c - 1 + 2) * 100);
+    }
+  }
+
+  TEST_CASE("revolve takes the checkpoints that the budget holds") {
+    const Profile profile = chain_profile(24, 100, 50, 10, 20);
+    std::int64_t before_ns = 1'000'000;
+    for (std::uint64_t layers = 3; layers <= 26; ++layers) {
+      CAPTURE(layers);
+      const PlanOutcome outcome = plan_by("revolve", profile, 50 + layers * 100);
+      REQUIRE(std::holds_alternative<Plan>(outcome));
+      const SimResult sim = run(profile, std::get<Plan>(outcome));
+      CHECK(sim.fits);
+      CHECK(sim.step_ns <= before_ns);
+      before_ns = sim.step_ns;
+    }
+    const PlanOutcome none = plan_by("revolve", profile, 60);
+    REQUIRE(std::holds_alternative<Infeasible>(none));
+    CHECK(std::get<Infeasible>(none).min_budget_bytes == 250);
+  }
+
+  TEST_CASE("rotor is keep-all when that fits, and never slower than revolve") {
+    const Profile profile = chain_profile(24, 100, 50, 10, 20);
+    const ProfileSummary summary = summarize(profile);
+    const Plan all = std::get<Plan>(plan_by("rotor", profile, summary.keep_all_peak_bytes));
+    CHECK(run(profile, all).recompute_ns == 0);
+    for (std::uint64_t layers = 4; layers <= 26; ++layers) {
+      CAPTURE(layers);
+      const std::uint64_t budget = 50 + layers * 100;
+      const SimResult rotor = run(profile, std::get<Plan>(plan_by("rotor", profile, budget)));
+      const SimResult revolve = run(profile, std::get<Plan>(plan_by("revolve", profile, budget)));
+      CHECK(rotor.peak_bytes <= budget);
+      CHECK(rotor.step_ns <= revolve.step_ns);
+    }
+  }
+
+  TEST_CASE("bptt with hidden states recomputes what revolve does, mixed states no more") {
+    const Profile profile = chain_profile(24, 100, 50, 10, 20);
+    for (std::uint64_t layers = 4; layers <= 20; ++layers) {
+      CAPTURE(layers);
+      const std::uint64_t budget = 50 + layers * 100;
+      const SimResult hidden =
+          run(profile, std::get<Plan>(plan_by("bptt:hidden", profile, budget)));
+      const SimResult revolve = run(profile, std::get<Plan>(plan_by("revolve", profile, budget)));
+      const SimResult mixed = run(profile, std::get<Plan>(plan_by("bptt", profile, budget)));
+      CHECK(hidden.recompute_ns == revolve.recompute_ns);
+      CHECK(mixed.recompute_ns <= hidden.recompute_ns);
+    }
+  }
+
+  TEST_CASE("chain planners leave a trace whose ops cannot run again as it is") {
+    ProfileMaker maker;
+    for (std::uint64_t i = 1; i <= 6; ++i) {
+      maker.alloc(i, 1000, BufferKind::kActivation);
+      maker.advance_ns(10);
+    }
+    for (std::uint64_t i = 6; i >= 1; --i) maker.free(i);
+    const Profile profile = maker.must_finish();
+    REQUIRE(!profile.can_recompute);
+    for (const char* policy : {"revolve", "rotor", "bptt:internal"}) {
+      CAPTURE(policy);
+      const Plan plan = std::get<Plan>(plan_by(policy, profile, 0));
+      CHECK(plan.policy == policy);
+      CHECK(plan.program.size() == profile.ops.size());
+    }
+  }
+
+  TEST_CASE("parameters of chain planners are checked") {
+    PlanRequest request;
+    CHECK(!find_planner("revolve:0", &request).ok());
+    CHECK(!find_planner("bptt:most", &request).ok());
+    CHECK(!find_planner("rotor:3", &request).ok());
+    CHECK(find_planner("bptt:internal", &request).ok());
+    CHECK(request.variant == "internal");
+  }
+}
