@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shortest path has a node per (stage that touches the storage, spot afterwards); an edge costs
+// what the stage costs with these two spots, and what holding the storage until the next such stage
+// costs where the budget is exceeded.
+#include "policy/search/descent.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace spillway {
+namespace {
+
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+
+std::size_t index_of(Spot spot) { return static_cast<std::size_t>(spot); }
+
+std::size_t level_of(Spot spot) {
+  return spot == Spot::kHere ? 2u : spot == Spot::kCoded ? 1u : 0u;
+}
+
+}  // namespace
+
+Descent::Descent(const StepModel& model, Schedule& schedule, const DescentOptions& options)
+    : model_(model), schedule_(schedule), options_(options), random_(options.seed) {
+  double movable_bytes = 1;
+  double ns = 1;
+  for (std::uint32_t s = 0; s < model.items.size(); ++s) {
+    const StepModel::Item& item = model.items[s];
+    if (item.movable) movable_bytes += static_cast<double>(item.bytes);
+    if (item.movable || (item.retainable && item.rebuildable && item.bytes > 0 &&
+                         allows(model.actions, Action::kRecompute)))
+      order_.push_back(s);
+  }
+  for (const StepModel::Work& op : model.ops) ns += static_cast<double>(op.duration_ns);
+  unit_price_ = ns / movable_bytes / static_cast<double>(model.ops.size());
+}
+
+void Descent::find_stages(std::uint32_t s) {
+  const StepModel::Item& item = model_.items[s];
+  stages_.clear();
+  if (item.movable) {
+    stages_.push_back(item.created_by);
+    for (const std::uint32_t op : model_.readers.of(s)) stages_.push_back(op);
+  }
+  for (const std::uint32_t op : model_.readers.of(s))
+    for (const std::uint32_t stage : schedule_.reruns(op)) stages_.push_back(stage);
+  for (const std::uint32_t stage : schedule_.reruns(item.created_by)) stages_.push_back(stage);
+  const std::vector<SpotSpan>& spots = schedule_.spots(s);
+  for (std::size_t i = 1; i < spots.size(); ++i)
+    if (spots[i].from - 1 != item.freed_after) stages_.push_back(spots[i].from - 1);
+  std::sort(stages_.begin(), stages_.end());
+  // After the natural end the storage can only be there because it was retained or made again.
+  if (item.freed_after != OpId::kNoneValue && !stages_.empty() &&
+      stages_.back() > item.freed_after) {
+    stages_.push_back(item.freed_after);
+    std::sort(stages_.begin(), stages_.end());
+  }
+  stages_.erase(std::unique(stages_.begin(), stages_.end()), stages_.end());
+  if (!item.movable) {
+    // A temporary cannot move while it lives.
+    const auto first =
+        std::lower_bound(stages_.begin(), stages_.end(), item.freed_after);
+    stages_.erase(stages_.begin(), first);
+  }
+}
+
+int Descent::allowed_exits(std::uint32_t s, std::uint32_t stage, Spot* exits) const {
+  const StepModel::Item& item = model_.items[s];
+  const bool recompute = allows(model_.actions, Action::kRecompute);
+  int count = 0;
+  const bool over = item.freed_after != OpId::kNoneValue && stage >= item.freed_after;
+  if (over) {
+    exits[count++] = Spot::kAway;
+    if (item.retainable && recompute) exits[count++] = Spot::kHere;
+    return count;
+  }
+  exits[count++] = Spot::kHere;
+  if (!item.movable) return count;
+  if (recompute) exits[count++] = Spot::kAway;
+  const bool coded = schedule_.coding(s).codec != Codec::kNone;
+  if (coded) exits[count++] = Spot::kCoded;
+  if (allows(model_.actions, Action::kOffload)) {
+    exits[count++] = Spot::kHost;
+    if (coded) exits[count++] = Spot::kHostCoded;
+  }
+  return count;
+}
+
+// What the stages [begin, end) cost above the budget when they hold nothing, the payload, or the
+// bytes of the storage.
+void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t end) {
+  segment_[0] = segment_[1] = segment_[2] = 0;
+  const std::vector<SpotSpan>& spots = schedule_.spots(s);
+  const std::vector<std::uint64_t>& peaks = schedule_.peaks();
+  const auto budget = static_cast<std::int64_t>(options_.budget_bytes);
+  const auto bytes = static_cast<std::int64_t>(model_.items[s].bytes);
+  const auto payload = static_cast<std::int64_t>(schedule_.held_bytes(s, Spot::kCoded));
+  std::int64_t sums[3] = {0, 0, 0};
+  for (std::size_t i = 0; i < spots.size(); ++i) {
+    const std::uint32_t from = std::max(begin, spots[i].from);
+    const std::uint32_t to = std::min(end, i + 1 < spots.size() ? spots[i + 1].from : end);
+    if (from >= to) continue;
+    const auto held = static_cast<std::int64_t>(schedule_.held_bytes(s, spots[i].spot));
+    for (std::uint32_t t = from; t < to; ++t) {
+      const std::int64_t rest = static_cast<std::int64_t>(peaks[t]) - held - budget;
+      sums[0] += std::max<std::int64_t>(rest, 0);
+      sums[1] += std::max<std::int64_t>(rest + payload, 0);
+      sums[2] += std::max<std::int64_t>(rest + bytes, 0);
+    }
+  }
+  for (int i = 0; i < 3; ++i) segment_[i] = price_ * static_cast<double>(sums[i]);
+}
+
+bool Descent::improve(std::uint32_t s) {
+  find_stages(s);
+  if (stages_.empty()) return false;
+  const StepModel::Item& item = model_.items[s];
+  const auto stage_count = static_cast<std::uint32_t>(schedule_.stage_count());
+  const bool outlives = item.freed_after == OpId::kNoneValue;
+  nodes_.resize(stages_.size());
+  double current = 0;
+  Spot start = Spot::kAway;
+  if (!item.movable && stages_.front() == item.freed_after && item.freed_after != item.created_by)
+    start = Spot::kHere;
+  for (std::size_t j = 0; j < stages_.size(); ++j) {
+    const std::uint32_t stage = stages_[j];
+    Node& node = nodes_[j];
+    std::fill(std::begin(node.cost), std::end(node.cost), kInfinite);
+    const std::uint32_t after = stage + 1;
+    std::uint32_t until = j + 1 < stages_.size() ? stages_[j + 1] : stage_count;
+    if (!outlives && stage < item.freed_after) until = std::min(until, item.freed_after + 1);
+    segment_costs(s, after, std::max(after, until));
+    const Spot now_entry = schedule_.spot_at(s, stage);
+    const Spot now_exit = schedule_.spot_at(s, after);
+    Spot exits[kSpotCount];
+    const int exit_count = allowed_exits(s, stage, exits);
+    const bool last = j + 1 == stages_.size();
+    for (std::size_t x = 0; x < kSpotCount; ++x) {
+      const double before =
+          j == 0 ? (x == index_of(start) ? 0.0 : kInfinite) : nodes_[j - 1].cost[x];
+      if (before == kInfinite) continue;
+      for (int e = 0; e < exit_count; ++e) {
+        const Spot exit = exits[e];
+        if (last && outlives && exit != Spot::kHere) continue;
+        const StageValue value = schedule_.judge(stage, {s, static_cast<Spot>(x), exit});
+        const double cost = value.legal ? value.cost_ns + excess_cost(value.peak_bytes) +
+                                              segment_[level_of(exit)]
+                                        : kInfinite;
+        if (x == index_of(now_entry) && exit == now_exit) current += cost;
+        if (before + cost >= node.cost[index_of(exit)]) continue;
+        node.cost[index_of(exit)] = before + cost;
+        node.from[index_of(exit)] = static_cast<std::uint8_t>(x);
+      }
+    }
+  }
+  std::size_t at = 0;
+  for (std::size_t x = 1; x < kSpotCount; ++x)
+    if (nodes_.back().cost[x] < nodes_.back().cost[at]) at = x;
+  const double found = nodes_.back().cost[at];
+  if (found == kInfinite || !(found < current - 1e-3)) return false;
+
+  std::vector<Spot> exits(stages_.size());
+  for (std::size_t j = stages_.size(); j-- > 0;) {
+    exits[j] = static_cast<Spot>(at);
+    at = nodes_[j].from[at];
+  }
+  std::vector<SpotSpan> spots = {{0, Spot::kAway}};
+  const auto set = [&](std::uint32_t from, Spot spot) {
+    if (spots.back().from == from) spots.pop_back();
+    if (spots.empty() || spots.back().spot != spot) spots.push_back({from, spot});
+  };
+  if (!item.movable && item.freed_after != item.created_by) set(item.created_by + 1, Spot::kHere);
+  for (std::size_t j = 0; j < stages_.size(); ++j) {
+    const bool ends_between =
+        !outlives && j > 0 && stages_[j - 1] < item.freed_after && stages_[j] > item.freed_after;
+    if (ends_between) set(item.freed_after + 1, Spot::kAway);
+    set(stages_[j] + 1, exits[j]);
+  }
+  if (!outlives && stages_.back() < item.freed_after) set(item.freed_after + 1, Spot::kAway);
+  schedule_.move(s, std::move(spots), stages_);
+  return true;
+}
+
+bool Descent::sweep() {
+  for (std::size_t i = order_.size(); i > 1; --i)
+    std::swap(order_[i - 1], order_[random_.below(i)]);
+  bool improved = false;
+  for (const std::uint32_t s : order_) {
+    if (exhausted()) return improved;
+    improved = improve(s) || improved;
+  }
+  return improved;
+}
+
+void Descent::remember() {
+  const std::uint64_t peak = schedule_.peak_bytes();
+  const auto copy = [&] {
+    Spots all;
+    for (std::uint32_t s = 0; s < model_.items.size(); ++s) {
+      all.spots.push_back(schedule_.spots(s));
+      all.lossy.push_back(schedule_.is_lossy(s) ? 1 : 0);
+    }
+    return all;
+  };
+  if (!schedule_.is_legal()) return;
+  if (peak <= options_.budget_bytes) {
+    if (best_ && schedule_.cost_ns() >= best_cost_ns_ - 1e-3) return;
+    best_ = copy();
+    best_cost_ns_ = schedule_.cost_ns();
+    history_.push_back(best_cost_ns_);
+  } else if (!best_ && (!least_ || peak < least_peak_bytes_)) {
+    least_ = copy();
+    least_peak_bytes_ = peak;
+  }
+}
+
+void Descent::restore(const Spots& all) {
+  // Each move covers the stages of its own change; one pass over everything at the end makes the
+  // stages agree.
+  std::vector<std::uint32_t> none;
+  for (std::uint32_t s = 0; s < model_.items.size(); ++s) {
+    if (schedule_.spots(s) == all.spots[s] && schedule_.is_lossy(s) == (all.lossy[s] != 0)) continue;
+    // What a spot holds depends on the codec: nothing is held while that changes.
+    schedule_.move(s, {{0, Spot::kAway}}, none);
+    schedule_.set_lossy(s, all.lossy[s] != 0);
+    schedule_.move(s, all.spots[s], none);
+  }
+  schedule_.rejudge_all();
+}
+
+void Descent::polish() {
+  price_ = 1e6 * unit_price_;
+  while (sweep() && !exhausted()) {
+  }
+  remember();
+}
+
+bool Descent::run() {
+  constexpr double kFirst = 0.05;
+  constexpr double kGrowth = 1.6;
+  double factor = kFirst;
+  remember();
+  while (!exhausted()) {
+    // Up: from cheap excess to none.
+    for (int round = 0; round < 40 && !exhausted(); ++round) {
+      price_ = factor * unit_price_;
+      sweep();
+      remember();
+      if (schedule_.peak_bytes() <= options_.budget_bytes) break;
+      factor *= kGrowth;
+    }
+    polish();
+    if (exhausted()) break;
+    // Down: forget part of it.
+    factor *= std::pow(0.5, 1.0 + 5.0 * random_.unit());
+    if (best_ && random_.below(3) != 0) restore(*best_);
+  }
+  if (best_) {
+    restore(*best_);
+    return true;
+  }
+  if (least_) restore(*least_);
+  return false;
+}
+
+}  // namespace spillway

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Local search over a schedule: one storage at a time gets the best spots for its whole life, given
+// all others, by a shortest path over the stages that touch it. What exceeds the budget costs a
+// price per byte and stage; raising and lowering it drives the search through and out of local
+// optima. Deterministic for a seed and a work limit.
+#pragma once
+
+#include "core/random.hpp"
+#include "policy/search/schedule.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace spillway {
+
+struct DescentOptions {
+  std::uint64_t budget_bytes = 0;
+  std::uint64_t work_limit = 0;  // judged stages
+  std::uint64_t seed = 1;
+};
+
+/// Every storage's spots, and which of them take lossy codecs.
+struct Spots {
+  std::vector<std::vector<SpotSpan>> spots;
+  std::vector<char> lossy;
+};
+
+class Descent {
+ public:
+  Descent(const StepModel& model, Schedule& schedule, const DescentOptions& options);
+
+  /// Searches until the work limit. Afterwards the schedule is the best one found that fits the
+  /// budget; false, and the one with the smallest peak, when none was.
+  bool run();
+  /// Sweeps with a price so high that nothing exceeds the budget further, until nothing improves.
+  void polish();
+
+  std::uint64_t work_used() const { return schedule_.work(); }
+  /// Cost of the best schedule that fits, after every round that improved it (for tests).
+  const std::vector<double>& history() const { return history_; }
+
+ private:
+  bool improve(std::uint32_t storage);
+  bool sweep();
+  bool exhausted() const { return schedule_.work() >= options_.work_limit; }
+  void remember();
+  void restore(const Spots& spots);
+  double excess_cost(std::uint64_t peak_bytes) const {
+    return peak_bytes <= options_.budget_bytes
+               ? 0.0
+               : price_ * static_cast<double>(peak_bytes - options_.budget_bytes);
+  }
+  void find_stages(std::uint32_t storage);
+  int allowed_exits(std::uint32_t storage, std::uint32_t stage, Spot* exits) const;
+  void segment_costs(std::uint32_t storage, std::uint32_t begin, std::uint32_t end);
+
+  const StepModel& model_;
+  Schedule& schedule_;
+  DescentOptions options_;
+  Random random_;
+  double price_ = 0;       // ns per byte and stage above the budget
+  double unit_price_ = 0;  // ns of forward per movable byte
+  std::vector<std::uint32_t> order_;
+  std::optional<Spots> best_;
+  double best_cost_ns_ = 0;
+  std::uint64_t least_peak_bytes_ = 0;
+  std::optional<Spots> least_;
+  std::vector<double> history_;
+
+  // Scratch of improve().
+  struct Node {
+    double cost[kSpotCount];
+    std::uint8_t from[kSpotCount];
+  };
+  std::vector<std::uint32_t> stages_;
+  std::vector<Node> nodes_;
+  double segment_[3] = {0, 0, 0};  // held: nothing, payload, bytes
+};
+
+}  // namespace spillway

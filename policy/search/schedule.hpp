@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of the search: for every storage where it is when each op begins ("spots"), and what
+// follows from that op by op: which ops run again, what it costs, what it needs. A stage is what
+// happens from the end of op t-1 to the end of op t. Changing one storage changes only the stages
+// that touch it, so a move is judged without running the step.
+//
+// Invariants (check_invariants): every spot list begins at op 0 and ascends; entry_bytes(t) is the
+// sum over storages of what their spots hold; value(t) is what judge(t) says.
+#pragma once
+
+#include "core/status.hpp"
+#include "policy/gaps.hpp"
+#include "policy/plan.hpp"
+#include "policy/search/step_model.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace spillway {
+
+enum class Spot : std::uint8_t { kAway, kHere, kCoded, kHost, kHostCoded };
+inline constexpr int kSpotCount = 5;
+
+/// `spot` from the beginning of op `from` on.
+struct SpotSpan {
+  std::uint32_t from = 0;
+  Spot spot = Spot::kAway;
+  friend bool operator==(const SpotSpan&, const SpotSpan&) = default;
+};
+
+/// What a stage costs beyond its own op. An illegal stage cannot be run at all.
+struct StageValue {
+  double cost_ns = 0;  // recompute and codec time, and copies at the link's price
+  std::uint64_t peak_bytes = 0;
+  bool legal = true;
+};
+
+/// One storage's spots at a stage's two ends, in place of what the schedule says.
+struct Override {
+  std::uint32_t storage = StorageId::kNoneValue;
+  Spot entry = Spot::kAway;
+  Spot exit = Spot::kAway;
+};
+
+class Schedule {
+ public:
+  /// Keep-all. `model` must outlive it.
+  explicit Schedule(const StepModel& model);
+
+  /// ns that the search pays for a ns of copy, per direction. Rejudges everything.
+  void set_link_price(double out, double in);
+  /// The same per storage, on top: factors, parallel to storages; empty: 1.
+  void set_storage_prices(std::vector<double> factors);
+  /// May this storage take its lossy codec? Off at first.
+  void set_lossy(std::uint32_t storage, bool lossy) { lossy_[storage] = lossy ? 1 : 0; }
+  bool is_lossy(std::uint32_t storage) const { return lossy_[storage] != 0; }
+
+  std::size_t stage_count() const { return values_.size(); }
+  bool is_legal(std::uint32_t stage) const { return values_[stage].legal; }
+  const std::vector<std::uint64_t>& peaks() const { return peaks_; }
+  std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
+  Spot spot_at(std::uint32_t storage, std::uint32_t stage) const;
+  const std::vector<SpotSpan>& spots(std::uint32_t storage) const { return spots_[storage]; }
+  std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const;
+  const StepModel::Coding& coding(std::uint32_t storage) const {
+    return lossy_[storage] != 0 ? model_.items[storage].lossy : model_.items[storage].exact;
+  }
+  /// Stages in which op `op` runs again, in no order.
+  const std::vector<std::uint32_t>& reruns(std::uint32_t op) const { return reruns_[op]; }
+
+  /// What `stage` would cost with the override. Counts one unit of work.
+  StageValue judge(std::uint32_t stage, const Override& override);
+  /// Gives `storage` new spots and rejudges `stages`, which must cover every stage that touches it
+  /// before or after.
+  void move(std::uint32_t storage,
+            std::vector<SpotSpan> spots,
+            const std::vector<std::uint32_t>& stages);
+
+  /// Runs every stage again; needed after moves that named too few stages.
+  void rejudge_all();
+
+  double cost_ns() const { return cost_ns_; }
+  std::uint64_t peak_bytes() const;
+  bool is_legal() const { return illegal_stages_ == 0; }
+  std::uint64_t work() const { return work_; }
+
+  /// The schedule as a program, prefetches just in time.
+  std::vector<Instruction> program();
+  /// What the gaps' choices mean as spots; chains may run again more or less than lowering has it.
+  void load(const GapTable& gaps, const Choices& choices);
+
+  Status check_invariants();
+
+ private:
+  template <bool kEmit>
+  StageValue run(std::uint32_t stage, const Override& override, std::vector<Instruction>* out);
+  void rejudge(std::uint32_t stage);
+
+  void index_transitions(std::uint32_t storage, bool add);
+  std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
+  void add_entry_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
+
+  const StepModel& model_;
+  double out_price_ = 0;
+  double in_price_ = 0;
+  std::vector<double> factors_;
+  std::vector<std::vector<SpotSpan>> spots_;       // per storage
+  std::vector<char> lossy_;                        // per storage
+  std::vector<std::uint64_t> entry_bytes_;         // per stage, plus the end of the step
+  std::vector<StageValue> values_;                 // per stage
+  std::vector<std::uint64_t> peaks_;               // per stage; values_ may be out of date in it
+  std::vector<std::vector<std::uint32_t>> chains_; // per stage: ops that run again, ascending
+  std::vector<std::vector<std::uint32_t>> reruns_; // per op
+  std::vector<std::vector<std::uint32_t>> arrivals_, departures_;  // per stage: storages
+  double cost_ns_ = 0;
+  std::size_t illegal_stages_ = 0;
+  std::uint64_t work_ = 0;
+
+  // Scratch of run(), valid where the stamp is the current one.
+  struct Touch {
+    std::uint32_t needed = 0;    // stamp
+    std::uint32_t touched = 0;   // stamp
+    std::uint32_t last = 0;      // position in the chain, chain size for the stage's own op
+    Spot now = Spot::kAway;
+  };
+  std::vector<Touch> touches_;  // per storage
+  std::vector<std::uint32_t> op_stamps_;
+  std::uint32_t stamp_ = 0;
+  std::vector<std::uint32_t> worklist_, chain_, fetched_, touched_;
+};
+
+}  // namespace spillway
