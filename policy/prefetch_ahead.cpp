@@ -13,8 +13,8 @@ namespace {
 struct Track {
   std::vector<std::int64_t> begin_ns;
   std::vector<std::uint64_t> high_bytes;
-  std::vector<std::uint64_t> form_bytes;   // of prefetches
-  std::vector<std::uint32_t> earliest;     // of prefetches: not before this instruction
+  std::vector<std::uint64_t> form_bytes;  // of prefetches
+  std::vector<std::uint32_t> earliest;    // of prefetches: not before this instruction
 };
 
 class Tracker {

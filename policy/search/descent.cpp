@@ -12,6 +12,8 @@
 namespace spillway {
 namespace {
 
+// Looking at the peaks of this many stages costs about as much as judging one.
+constexpr std::uint32_t kStagesPerJudge = 256;
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 std::size_t index_of(Spot spot) { return static_cast<std::size_t>(spot); }
@@ -60,8 +62,7 @@ void Descent::find_stages(std::uint32_t s) {
   stages_.erase(std::unique(stages_.begin(), stages_.end()), stages_.end());
   if (!item.movable) {
     // A temporary cannot move while it lives.
-    const auto first =
-        std::lower_bound(stages_.begin(), stages_.end(), item.freed_after);
+    const auto first = std::lower_bound(stages_.begin(), stages_.end(), item.freed_after);
     stages_.erase(stages_.begin(), first);
   }
 }
@@ -109,11 +110,34 @@ void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t 
       sums[1] += std::max<std::int64_t>(rest + payload, 0);
       sums[2] += std::max<std::int64_t>(rest + bytes, 0);
     }
+    schedule_.add_work((to - from) / kStagesPerJudge);
   }
   for (int i = 0; i < 3; ++i) segment_[i] = price_ * static_cast<double>(sums[i]);
 }
 
+bool Descent::is_coded(std::uint32_t s) const {
+  for (const SpotSpan& span : schedule_.spots(s))
+    if (span.spot == Spot::kCoded || span.spot == Spot::kHostCoded) return true;
+  return false;
+}
+
+bool Descent::is_read_again(std::uint32_t s) const {
+  for (const std::uint32_t op : model_.readers.of(s))
+    if (!schedule_.reruns(op).empty()) return true;
+  return false;
+}
+
+// A lossy codec is offered only where no op that runs again reads the storage.
 bool Descent::improve(std::uint32_t s) {
+  const StepModel::Item& item = model_.items[s];
+  if (item.lossy.codec == item.exact.codec || is_coded(s)) return find_path(s);
+  schedule_.set_lossy(s, !is_read_again(s));
+  const bool improved = find_path(s);
+  if (!is_coded(s)) schedule_.set_lossy(s, false);
+  return improved;
+}
+
+bool Descent::find_path(std::uint32_t s) {
   find_stages(s);
   if (stages_.empty()) return false;
   const StepModel::Item& item = model_.items[s];
@@ -145,9 +169,9 @@ bool Descent::improve(std::uint32_t s) {
         const Spot exit = exits[e];
         if (last && outlives && exit != Spot::kHere) continue;
         const StageValue value = schedule_.judge(stage, {s, static_cast<Spot>(x), exit});
-        const double cost = value.legal ? value.cost_ns + excess_cost(value.peak_bytes) +
-                                              segment_[level_of(exit)]
-                                        : kInfinite;
+        const double cost =
+            value.legal ? value.cost_ns + excess_cost(value.peak_bytes) + segment_[level_of(exit)]
+                        : kInfinite;
         if (x == index_of(now_entry) && exit == now_exit) current += cost;
         if (before + cost >= node.cost[index_of(exit)]) continue;
         node.cost[index_of(exit)] = before + cost;
@@ -221,7 +245,8 @@ void Descent::restore(const Spots& all) {
   // stages agree.
   std::vector<std::uint32_t> none;
   for (std::uint32_t s = 0; s < model_.items.size(); ++s) {
-    if (schedule_.spots(s) == all.spots[s] && schedule_.is_lossy(s) == (all.lossy[s] != 0)) continue;
+    if (schedule_.spots(s) == all.spots[s] && schedule_.is_lossy(s) == (all.lossy[s] != 0))
+      continue;
     // What a spot holds depends on the codec: nothing is held while that changes.
     schedule_.move(s, {{0, Spot::kAway}}, none);
     schedule_.set_lossy(s, all.lossy[s] != 0);

@@ -42,6 +42,9 @@ class Descent {
 
  private:
   bool improve(std::uint32_t storage);
+  bool find_path(std::uint32_t storage);
+  bool is_coded(std::uint32_t storage) const;
+  bool is_read_again(std::uint32_t storage) const;
   bool sweep();
   bool exhausted() const { return schedule_.work() >= options_.work_limit; }
   void remember();

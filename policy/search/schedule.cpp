@@ -93,9 +93,7 @@ StageValue Schedule::run(std::uint32_t stage,
   ++work_;
   StageValue value;
   const std::uint32_t own = override.storage;
-  const auto entry = [&](std::uint32_t s) {
-    return s == own ? override.entry : spot_at(s, stage);
-  };
+  const auto entry = [&](std::uint32_t s) { return s == own ? override.entry : spot_at(s, stage); };
   const auto exit = [&](std::uint32_t s) {
     return s == own ? override.exit : spot_at(s, stage + 1);
   };
@@ -194,6 +192,7 @@ StageValue Schedule::run(std::uint32_t stage,
       case Spot::kHere:
         return;
       case Spot::kAway:
+        if (item.freed_after == stage) return;  // its life ends with this stage's own op
         emit(InstructionKind::kDrop, s);
         held -= t.now == Spot::kCoded ? code.payload_bytes : item.bytes;
         break;
@@ -287,8 +286,7 @@ StageValue Schedule::run(std::uint32_t stage,
 
   if constexpr (kEmit)
     for (const std::uint32_t s : model_.freed.of(stage))
-      if (exit(s) == Spot::kHere && touch(s).now == Spot::kHere)
-        emit(InstructionKind::kRetain, s);
+      if (exit(s) == Spot::kHere && touch(s).now == Spot::kHere) emit(InstructionKind::kRetain, s);
   emit(InstructionKind::kCompute, stage);
   for (const std::uint32_t s : model_.outputs.of(stage)) {
     take(model_.items[s].bytes);
@@ -368,12 +366,10 @@ void Schedule::add_entry_bytes(const std::vector<SpotSpan>& spots,
     const std::size_t end = i + 1 < spots.size() ? spots[i + 1].from : entry_bytes_.size();
     if (add) {
       for (std::size_t t = spots[i].from; t < end; ++t) entry_bytes_[t] += bytes;
-      for (std::size_t t = spots[i].from; t < std::min(end, peaks_.size()); ++t)
-        peaks_[t] += bytes;
+      for (std::size_t t = spots[i].from; t < std::min(end, peaks_.size()); ++t) peaks_[t] += bytes;
     } else {
       for (std::size_t t = spots[i].from; t < end; ++t) entry_bytes_[t] -= bytes;
-      for (std::size_t t = spots[i].from; t < std::min(end, peaks_.size()); ++t)
-        peaks_[t] -= bytes;
+      for (std::size_t t = spots[i].from; t < std::min(end, peaks_.size()); ++t) peaks_[t] -= bytes;
     }
   }
 }

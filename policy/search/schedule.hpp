@@ -83,6 +83,7 @@ class Schedule {
   std::uint64_t peak_bytes() const;
   bool is_legal() const { return illegal_stages_ == 0; }
   std::uint64_t work() const { return work_; }
+  void add_work(std::uint64_t units) { work_ += units; }
 
   /// The schedule as a program, prefetches just in time.
   std::vector<Instruction> program();
@@ -104,13 +105,13 @@ class Schedule {
   double out_price_ = 0;
   double in_price_ = 0;
   std::vector<double> factors_;
-  std::vector<std::vector<SpotSpan>> spots_;       // per storage
-  std::vector<char> lossy_;                        // per storage
-  std::vector<std::uint64_t> entry_bytes_;         // per stage, plus the end of the step
-  std::vector<StageValue> values_;                 // per stage
-  std::vector<std::uint64_t> peaks_;               // per stage; values_ may be out of date in it
-  std::vector<std::vector<std::uint32_t>> chains_; // per stage: ops that run again, ascending
-  std::vector<std::vector<std::uint32_t>> reruns_; // per op
+  std::vector<std::vector<SpotSpan>> spots_;        // per storage
+  std::vector<char> lossy_;                         // per storage
+  std::vector<std::uint64_t> entry_bytes_;          // per stage, plus the end of the step
+  std::vector<StageValue> values_;                  // per stage
+  std::vector<std::uint64_t> peaks_;                // per stage; values_ may be out of date in it
+  std::vector<std::vector<std::uint32_t>> chains_;  // per stage: ops that run again, ascending
+  std::vector<std::vector<std::uint32_t>> reruns_;  // per op
   std::vector<std::vector<std::uint32_t>> arrivals_, departures_;  // per stage: storages
   double cost_ns_ = 0;
   std::size_t illegal_stages_ = 0;
@@ -118,9 +119,9 @@ class Schedule {
 
   // Scratch of run(), valid where the stamp is the current one.
   struct Touch {
-    std::uint32_t needed = 0;    // stamp
-    std::uint32_t touched = 0;   // stamp
-    std::uint32_t last = 0;      // position in the chain, chain size for the stage's own op
+    std::uint32_t needed = 0;   // stamp
+    std::uint32_t touched = 0;  // stamp
+    std::uint32_t last = 0;     // position in the chain, chain size for the stage's own op
     Spot now = Spot::kAway;
   };
   std::vector<Touch> touches_;  // per storage

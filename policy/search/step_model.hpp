@@ -20,7 +20,8 @@ struct Lists {
   std::vector<std::uint32_t> items;
 
   std::span<const std::uint32_t> of(std::uint32_t list) const {
-    return std::span<const std::uint32_t>(items).subspan(begin[list], begin[list + 1] - begin[list]);
+    return std::span<const std::uint32_t>(items).subspan(begin[list],
+                                                         begin[list + 1] - begin[list]);
   }
 };
 
@@ -54,10 +55,10 @@ struct StepModel {
 
   std::vector<Item> items;  // per storage
   std::vector<Work> ops;
-  Lists inputs;    // per op: storages it needs resident, each once, its own new ones excepted
-  Lists outputs;   // per op: storages it makes
-  Lists freed;     // per op: storages whose life ends after it
-  Lists readers;   // per storage: ops that need it resident
+  Lists inputs;   // per op: storages it needs resident, each once, its own new ones excepted
+  Lists outputs;  // per op: storages it makes
+  Lists freed;    // per op: storages whose life ends after it
+  Lists readers;  // per storage: ops that need it resident
   ActionSet actions = kAllActions;
 
   StepModel(const Profile& profile, const DeviceModel& device, const PlanRequest& request);
