@@ -95,6 +95,10 @@ Choices checkpoint_at(const Profile& profile, const GapTable& gaps, const std::v
         });
     kept[life.storage] = cut != cuts.end() && cut->after_op < life.last_read ? 1 : 0;
   }
+  return keep_only(profile, gaps, kept);
+}
+
+Choices keep_only(const Profile& profile, const GapTable& gaps, const std::vector<char>& kept) {
   Choices choices(gaps.gaps.size());
   for (std::size_t g = 0; g < gaps.gaps.size(); ++g) {
     const Gap& gap = gaps.gaps[g];

@@ -25,4 +25,8 @@ std::vector<Cut> layer_cuts(const Profile& profile);
 /// end of forward until backward needs it.
 Choices checkpoint_at(const Profile& profile, const GapTable& gaps, const std::vector<Cut>& cuts);
 
+/// Keeps the storages with a mark in `kept` (one per storage), recomputes every other activation
+/// that can be from its last use in forward until the first one after it.
+Choices keep_only(const Profile& profile, const GapTable& gaps, const std::vector<char>& kept);
+
 }  // namespace spillway

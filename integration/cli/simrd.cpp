@@ -32,9 +32,8 @@ Result<nlohmann::ordered_json> simrd_json(const std::string& trace,
   object["result"] = std::string(name_of(result.end));
   object["clock_ns"] = result.clock_ns;
   object["overhead_clock_over_model_compute"] =
-      result.log_ns > 0
-          ? static_cast<double>(result.clock_ns) / static_cast<double>(result.log_ns)
-          : 1.0;
+      result.log_ns > 0 ? static_cast<double>(result.clock_ns) / static_cast<double>(result.log_ns)
+                        : 1.0;
   object["model_compute_ns"] = result.model_ns;
   object["remat_compute_ns"] = result.remat_ns;
   object["max_memory_bytes"] = result.peak_bytes;

@@ -4,6 +4,7 @@
 // passes a limit; sweep the limit, take the cheapest that fits.
 #include "policy/cuts.hpp"
 #include "policy/lowering.hpp"
+#include "policy/planners/chen_greedy.hpp"
 #include "policy/planners/presets.hpp"
 
 #include <algorithm>
@@ -48,6 +49,7 @@ PlanOutcome plan_chen_sqrt(const Profile& profile,
                            const ProfileSummary& /*summary*/,
                            const DeviceModel& device,
                            const PlanRequest& request) {
+  if (!request.variant.empty()) return plan_chen_greedy(profile, device, request);
   const GapTable gaps = find_gaps(profile);
   const std::uint64_t sqrt_bytes = chen_sqrt_segment_bytes(profile);
   const Choices fixed = chen_segments(profile, gaps, sqrt_bytes);
