@@ -21,6 +21,7 @@
 #include "device/context.hpp"
 #include "device/mapping.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -175,6 +176,12 @@ class DevicePool {
   static constexpr std::uint64_t kAllocationsPerRemap = 65536;
   static constexpr std::uint64_t kPeakPartPerRemap = 256;
 
+  static constexpr std::uint32_t kRecentShift = 12;
+  static constexpr std::uint32_t kRecent = 1u << kRecentShift;
+  static std::uint32_t recent_slot(Quanta place) {
+    return (place * 0x9e3779b1u) >> (32 - kRecentShift);
+  }
+
   DevicePool(const Context& context, const DevicePoolOptions& options);
   Status start();
 
@@ -203,10 +210,13 @@ class DevicePool {
   }
   BlockIndex take_ready(LabelIndex label, Quanta quanta) SPW_REQUIRES(mutex_);
   void keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) SPW_REQUIRES(mutex_);
-  void keep_block(BlockIndex index, Block& block, StreamState& owner, std::uint64_t epoch)
-      SPW_REQUIRES(mutex_);
-  void count_in(Block& block, std::uint64_t bytes, TagId tag) SPW_REQUIRES(mutex_);
-  void count_out(const Block& block) SPW_REQUIRES(mutex_);
+  void keep_block(BlockIndex index,
+                  Block& block,
+                  Quanta quanta,
+                  StreamState& owner,
+                  std::uint64_t epoch) SPW_REQUIRES(mutex_);
+  void count_in(Block& block, Quanta quanta, std::uint64_t bytes, TagId tag) SPW_REQUIRES(mutex_);
+  void count_out(const Block& block, std::uint64_t held) SPW_REQUIRES(mutex_);
   bool is_mark_due(StreamState& state, std::uint64_t bytes) SPW_REQUIRES(mutex_);
   void make_room(BlockIndex index, StreamState& owner) SPW_REQUIRES(mutex_);
   void merge(BlockIndex kept) SPW_REQUIRES(mutex_);
@@ -308,6 +318,8 @@ class DevicePool {
   std::optional<Stream> own_stream_;  // with an observer: for memory that belongs to captures
 
   mutable BriefMutex mutex_{"device pool"};
+  // Blocks handed out last, by place: where free() looks first. Some are something else by now.
+  std::array<BlockIndex, kRecent> recent_ SPW_GUARDED_BY(mutex_){};
   Space space_;
   TagTable tags_;
   StreamTable streams_ SPW_GUARDED_BY(mutex_);

@@ -18,12 +18,9 @@ constexpr Quanta kLargeQuanta = quanta_for(std::uint64_t{1} << 20);
 
 // ---- blocks given back a moment ago
 
-// REQUIRES: a live block of the arena, whose totals are gone.
-inline void DevicePool::keep_block(BlockIndex index,
-                                   Block& block,
-                                   StreamState& owner,
-                                   std::uint64_t epoch) {
-  const Quanta quanta = block.quanta.get();
+// REQUIRES: a live block of the arena, `quanta` long, whose totals are gone.
+inline void DevicePool::keep_block(
+    BlockIndex index, Block& block, Quanta quanta, StreamState& owner, std::uint64_t epoch) {
   // While the pool grows, what a kept block keeps apart would be grown for elsewhere.
   if (quanta > kLargeQuanta && !is_calm() && remap_credit_ != 0) [[unlikely]] {
     space_.give(index, owner.arena_label, epoch);
@@ -38,7 +35,8 @@ inline void DevicePool::keep_block(BlockIndex index,
 }
 
 void DevicePool::keep(BlockIndex index, StreamState& owner, std::uint64_t epoch) {
-  keep_block(index, space_.at(index), owner, epoch);
+  Block& block = space_.at(index);
+  keep_block(index, block, block.quanta.get(), owner, epoch);
 }
 
 // A block that found no room among the kept ones enters for others.
@@ -65,9 +63,9 @@ void DevicePool::merge_kept() {
 
 // ---- totals
 
-// REQUIRES: the block is out of every list; its state is live.
-inline void DevicePool::count_in(Block& block, std::uint64_t bytes, TagId tag) {
-  const std::uint64_t held = bytes_of(block.quanta.get());
+// REQUIRES: the block is out of every list; its state is live, it is `quanta` long.
+inline void DevicePool::count_in(Block& block, Quanta quanta, std::uint64_t bytes, TagId tag) {
+  const std::uint64_t held = bytes_of(quanta);
   block.epoch.set(++stats_.allocation_count);
   block.tag.set(tag.value);
   block.slack.set(static_cast<std::uint16_t>(held - bytes));
@@ -89,13 +87,13 @@ cu::DevicePtr DevicePool::begin_live(BlockIndex index,
                                      TagId tag) {
   Block& block = space_.at(index);
   block.label.set(label);
-  count_in(block, bytes, tag);
+  count_in(block, block.quanta.get(), bytes, tag);
   return pointer_at(block.begin.get());
 }
 
-// REQUIRES: the block is live. Its totals go; its state is the caller's to change.
-inline void DevicePool::count_out(const Block& block) {
-  const std::uint64_t held = bytes_of(block.quanta.get());
+// REQUIRES: the block is live, `held` bytes long. Its totals go; its state is the caller's to
+// change.
+inline void DevicePool::count_out(const Block& block, std::uint64_t held) {
   const std::uint64_t requested = held - block.slack.get();
   tags_.remove(TagId(block.tag.get()), requested);
   stats_.requested_bytes -= requested;
@@ -103,7 +101,10 @@ inline void DevicePool::count_out(const Block& block) {
   ++stats_.free_count;
 }
 
-void DevicePool::end_live(BlockIndex index) { count_out(space_.at(index)); }
+void DevicePool::end_live(BlockIndex index) {
+  const Block& block = space_.at(index);
+  count_out(block, bytes_of(block.quanta.get()));
+}
 
 // Every so many bytes: whether that is a moment for a mark. Counts on from zero either way.
 inline bool DevicePool::is_mark_due(StreamState& state, std::uint64_t bytes) {
@@ -166,9 +167,11 @@ inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
     if (index == kNoBlock) return 0;
   }
   Block& block = space_.at(index);
+  const Quanta place = block.begin.get();
+  recent_[recent_slot(place)] = index;
   block.state.set(BlockState::kLive);
-  count_in(block, bytes, tag);
-  return base_ + bytes_of(block.begin.get());
+  count_in(block, quanta, bytes, tag);
+  return base_ + bytes_of(place);
 }
 
 // False: not on this path, and nothing has changed.
@@ -180,20 +183,25 @@ inline bool DevicePool::free_quickly(cu::DevicePtr pointer,
     return false;
   const auto place = static_cast<Quanta>(offset >> kQuantumShift);
   const QuickSection section(*this);
-  const BlockIndex index = space_.find_start(place);
   StreamState* const state = streams_.find_quickly(stream.id());
-  if (index == kNoBlock || state == nullptr) [[unlikely]]
+  if (state == nullptr) [[unlikely]]
     return false;
+  BlockIndex index = recent_[recent_slot(place)];
+  if (space_.at(index).begin.get() != place || !space_.at(index).is(BlockState::kLive))
+      [[unlikely]] {
+    index = space_.find_start(place);
+    if (index == kNoBlock || !space_.at(index).is(BlockState::kLive)) return false;
+  }
   Block& block = space_.at(index);
   const LabelIndex label = block.label.get();
-  if (!block.is(BlockState::kLive) || block.link_next != 0 ||
-      (label != state->arena_label && space_.group_of(label) != kArena)) [[unlikely]]
+  if (block.link_next != 0 || (label != state->arena_label && space_.group_of(label) != kArena))
+      [[unlikely]]
     return false;
-  count_out(block);
-  const std::uint64_t bytes = bytes_of(block.quanta.get());
+  const Quanta quanta = block.quanta.get();
+  count_out(block, bytes_of(quanta));
   const std::uint64_t epoch = ++state->epoch;
-  keep_block(index, block, *state, epoch);
-  if (is_mark_due(*state, bytes)) [[unlikely]]
+  keep_block(index, block, quanta, *state, epoch);
+  if (is_mark_due(*state, bytes_of(quanta))) [[unlikely]]
     *to_mark = {state->index, epoch};
   return true;
 }

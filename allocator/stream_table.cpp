@@ -31,11 +31,9 @@ StreamIndex StreamTable::intern_slowly(StreamRef stream, std::uint64_t capture_i
     state.index = index;
     if (capture_id == 0) ++active_count_;
   }
-  cache_[(stream.id() ^ capture_id * 31) % kCacheSlots] = {
-      stream.id(),
-      capture_id,
-      index,
-      states_[index]->arena_label != kNoLabel ? states_[index].get() : nullptr};
+  cache_[(stream.id() ^ capture_id * 31) % kCacheSlots] = {stream.id(), capture_id, index};
+  if (capture_id == 0 && states_[index]->arena_label != kNoLabel)
+    labelled_[stream.id() % kCacheSlots] = states_[index].get();
   return index;
 }
 
@@ -55,8 +53,7 @@ LabelIndex StreamTable::add_label(Space& space, StreamIndex index, GroupIndex gr
   state.labels[group] = label;
   if (group == 0) {
     state.arena_label = label;
-    Slot& slot = cache_[(state.id ^ state.capture_id * 31) % kCacheSlots];
-    if (slot.index == index) slot.labelled = &state;
+    if (state.capture_id == 0) labelled_[state.id % kCacheSlots] = &state;
   }
   return label;
 }
@@ -115,6 +112,8 @@ void StreamTable::forget_capture(std::uint64_t capture_id,
       if (i < other->waited.size()) other->waited[i] = 0;
     for (Slot& slot : cache_)
       if (slot.index == i) slot = {};
+    for (StreamState*& known : labelled_)
+      if (known == &state) known = nullptr;
     state = StreamState{};
     state.capture_id = ~std::uint64_t{0};  // no stream is found here until it is used again
     unused_.push_back(static_cast<StreamIndex>(i));

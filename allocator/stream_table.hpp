@@ -73,8 +73,8 @@ class StreamTable {
   /// The state of a stream outside captures with a label in the arena; null when that is not known
   /// at once.
   StreamState* find_quickly(std::uint64_t id) {
-    const Slot& slot = cache_[id % kCacheSlots];
-    return slot.id == id && slot.capture_id == 0 ? slot.labelled : nullptr;
+    StreamState* const state = labelled_[id % kCacheSlots];
+    return state != nullptr && state->id == id ? state : nullptr;
   }
   /// kNoStream when it is not known.
   [[nodiscard]] StreamIndex find(std::uint64_t id, std::uint64_t capture_id) const;
@@ -126,12 +126,13 @@ class StreamTable {
     std::uint64_t id = 0;
     std::uint64_t capture_id = 0;
     StreamIndex index = kNoStream;
-    StreamState* labelled = nullptr;  // the state, once it has a label in the arena
   };
 
   StreamIndex intern_slowly(StreamRef stream, std::uint64_t capture_id);
   LabelIndex add_label(Space& space, StreamIndex index, GroupIndex group);
 
+  // Outside captures, with a label in the arena; null where none was looked for of late.
+  std::array<StreamState*, kCacheSlots> labelled_{};
   std::array<Slot, kCacheSlots> cache_{};
   std::vector<std::unique_ptr<StreamState>> states_;
   std::vector<StreamIndex> owners_;  // by label
