@@ -98,17 +98,30 @@ class Contest {
           const Lowering& lowering)
       : profile_(profile), device_(device), request_(request), gaps_(gaps), lowering_(lowering) {}
 
+  /// Choices that fit join the starts of the local search.
   void enter(const Choices& choices) {
     const Lowered tight = lowering_.just_in_time(choices);
     note_need(tight.min_budget_bytes(),
               [&] { return make_plan(profile_, gaps_, choices, tight, "joint", 0); });
     if (tight.min_budget_bytes() > request_.budget_bytes) return;
-    enter(make_plan(profile_,
-                    gaps_,
-                    choices,
-                    lowering_.ahead(choices, request_.budget_bytes, tight),
-                    "joint",
-                    request_.budget_bytes));
+    const auto step_ns = enter(make_plan(profile_,
+                                         gaps_,
+                                         choices,
+                                         lowering_.ahead(choices, request_.budget_bytes, tight),
+                                         "joint",
+                                         request_.budget_bytes));
+    if (step_ns) starts_.emplace_back(*step_ns, choices);
+  }
+
+  /// The fastest choices that fit, best first.
+  std::vector<Choices> starts(std::size_t count) {
+    std::stable_sort(starts_.begin(), starts_.end(), [](const auto& a, const auto& b) {
+      return a.first < b.first;
+    });
+    std::vector<Choices> best;
+    for (std::size_t i = 0; i < std::min(count, starts_.size()); ++i)
+      best.push_back(starts_[i].second);
+    return best;
   }
 
   /// A program that fits, prefetches just in time.
@@ -119,28 +132,27 @@ class Contest {
     plan.decisions = decisions_of(profile_, program);
     for (const double lead : {1.0, 1.5}) {
       plan.program = prefetch_ahead(profile_, device_, program, request_.budget_bytes, lead);
-      enter(plan);
+      (void)enter(plan);
     }
   }
 
-  void enter(Plan plan) {
+  /// The step's time if the plan fits.
+  std::optional<std::int64_t> enter(Plan plan) {
     SimOptions options;
     options.budget_bytes = request_.budget_bytes;
     options.pinned_bytes = request_.pinned_bytes;
     const auto sim = simulate(profile_, device_, plan, options);
-    if (!sim.ok()) return;
+    if (!sim.ok()) return std::nullopt;
     if (!sim.value().fits) {
       note_need(sim.value().min_budget_bytes, [&] { return plan; });
-      return;
+      return std::nullopt;
     }
     const auto key = std::pair(sim.value().step_ns, sim.value().offload_bytes);
-    if (best_ && key >= key_) return;
+    if (best_ && key >= key_) return key.first;
     key_ = key;
     best_ = std::move(plan);
+    return key.first;
   }
-
-  const Plan* best() const { return best_ ? &*best_ : nullptr; }
-  std::int64_t best_ns() const { return key_.first; }
 
   PlanOutcome outcome(const ProfileSummary& summary) {
     if (best_) return std::move(*best_);
@@ -165,23 +177,41 @@ class Contest {
   const Lowering& lowering_;
   std::optional<Plan> best_;
   std::pair<std::int64_t, std::uint64_t> key_;
+  std::vector<std::pair<std::int64_t, Choices>> starts_;
   std::optional<Plan> least_;
   std::uint64_t least_bytes_ = 0;
+};
+
+/// One run of the local search: where it starts (nothing: keep-all) and what it pays for the link.
+struct Job {
+  std::optional<Choices> start;
+  double link_price = 0;
 };
 
 void refine(const Profile& profile,
             const DeviceModel& device,
             const PlanRequest& request,
+            const GapTable& gaps,
             const Levers& levers,
             Contest& contest) {
   const StepModel model(profile, device, request);
-  std::vector<double> prices = {0.0, 0.0};
-  if (levers.offload) prices = {0.01, 0.03, 0.1, 0.2, 0.4, 0.8};
+  std::vector<Job> jobs;
+  const std::vector<Choices> starts = contest.starts(2);
+  if (levers.offload) {
+    for (const double price : {0.02, 0.1, 0.4}) {
+      jobs.push_back({std::nullopt, price});
+      if (!starts.empty()) jobs.push_back({starts[0], price});
+    }
+  } else {
+    jobs.push_back({std::nullopt, 0});
+    for (const Choices& start : starts) jobs.push_back({start, 0});
+  }
   const std::uint64_t work = request.work_limit != 0 ? request.work_limit : 250'000;
-  std::vector<std::vector<Instruction>> programs(prices.size());
-  tbb::parallel_for(std::size_t{0}, prices.size(), [&](std::size_t i) {
+  std::vector<std::vector<Instruction>> programs(jobs.size());
+  tbb::parallel_for(std::size_t{0}, jobs.size(), [&](std::size_t i) {
     Schedule schedule(model);
-    schedule.set_link_price(prices[i], prices[i]);
+    schedule.set_link_price(jobs[i].link_price, jobs[i].link_price);
+    if (jobs[i].start) schedule.load(gaps, *jobs[i].start);
     DescentOptions options;
     options.budget_bytes = request.budget_bytes;
     options.work_limit = work;
@@ -229,7 +259,7 @@ PlanOutcome plan_joint(const Profile& profile,
     if (std::find(pool.begin(), pool.begin() + static_cast<std::ptrdiff_t>(i), pool[i]) ==
         pool.begin() + static_cast<std::ptrdiff_t>(i))
       contest.enter(pool[i]);
-  refine(profile, device, request, levers, contest);
+  refine(profile, device, request, gaps, levers, contest);
   return contest.outcome(summary);
 }
 

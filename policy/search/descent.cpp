@@ -14,6 +14,10 @@ namespace {
 
 // Looking at the peaks of this many stages costs about as much as judging one.
 constexpr std::uint32_t kStagesPerJudge = 256;
+constexpr double kFirst = 0.05;
+constexpr double kGrowth = 1.25;
+constexpr double kDecay = 0.99;
+constexpr int kRoundsMax = 60;
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 std::size_t index_of(Spot spot) { return static_cast<std::size_t>(spot); }
@@ -36,6 +40,25 @@ Descent::Descent(const StepModel& model, Schedule& schedule, const DescentOption
       order_.push_back(s);
   }
   for (const StepModel::Work& op : model.ops) ns += static_cast<double>(op.duration_ns);
+  main_gaps_.resize(model.items.size());
+  for (const std::uint32_t s : order_) {
+    const StepModel::Item& item = model.items[s];
+    std::uint32_t last = item.created_by;
+    for (const std::uint32_t op : model.readers.of(s)) {
+      Range& gap = main_gaps_[s];
+      if (op - last > gap.to - gap.from + 1) gap = {last + 1, op + 1};
+      last = op;
+    }
+  }
+  for (std::uint32_t op = 0; op < model.ops.size(); ++op) {
+    const auto wide = [&](std::uint32_t s) {
+      return model.items[s].movable && main_gaps_[s].to > main_gaps_[s].from;
+    };
+    const auto outputs = model.outputs.of(op);
+    if (model.ops[op].recomputable && std::count_if(outputs.begin(), outputs.end(), wide) > 1 &&
+        allows(model.actions, Action::kRecompute))
+      sibling_ops_.push_back(op);
+  }
   unit_price_ = ns / movable_bytes / static_cast<double>(model.ops.size());
 }
 
@@ -98,7 +121,6 @@ void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t 
   const auto budget = static_cast<std::int64_t>(options_.budget_bytes);
   const auto bytes = static_cast<std::int64_t>(model_.items[s].bytes);
   const auto payload = static_cast<std::int64_t>(schedule_.held_bytes(s, Spot::kCoded));
-  std::int64_t sums[3] = {0, 0, 0};
   for (std::size_t i = 0; i < spots.size(); ++i) {
     const std::uint32_t from = std::max(begin, spots[i].from);
     const std::uint32_t to = std::min(end, i + 1 < spots.size() ? spots[i + 1].from : end);
@@ -106,13 +128,13 @@ void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t 
     const auto held = static_cast<std::int64_t>(schedule_.held_bytes(s, spots[i].spot));
     for (std::uint32_t t = from; t < to; ++t) {
       const std::int64_t rest = static_cast<std::int64_t>(peaks[t]) - held - budget;
-      sums[0] += std::max<std::int64_t>(rest, 0);
-      sums[1] += std::max<std::int64_t>(rest + payload, 0);
-      sums[2] += std::max<std::int64_t>(rest + bytes, 0);
+      if (rest + bytes <= 0) continue;
+      segment_[0] += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest, 0));
+      segment_[1] += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest + payload, 0));
+      segment_[2] += prices_[t] * static_cast<double>(rest + bytes);
     }
     schedule_.add_work((to - from) / kStagesPerJudge);
   }
-  for (int i = 0; i < 3; ++i) segment_[i] = price_ * static_cast<double>(sums[i]);
 }
 
 bool Descent::is_coded(std::uint32_t s) const {
@@ -170,7 +192,7 @@ bool Descent::find_path(std::uint32_t s) {
         if (last && outlives && exit != Spot::kHere) continue;
         const StageValue value = schedule_.judge(stage, {s, static_cast<Spot>(x), exit});
         const double cost =
-            value.legal ? value.cost_ns + excess_cost(value.peak_bytes) + segment_[level_of(exit)]
+            value.legal ? value.cost_ns + excess_cost(stage, value.peak_bytes) + segment_[level_of(exit)]
                         : kInfinite;
         if (x == index_of(now_entry) && exit == now_exit) current += cost;
         if (before + cost >= node.cost[index_of(exit)]) continue;
@@ -207,6 +229,77 @@ bool Descent::find_path(std::uint32_t s) {
   return true;
 }
 
+double Descent::objective() const {
+  if (!schedule_.is_legal()) return kInfinite;
+  double sum = schedule_.cost_ns();
+  const std::vector<std::uint64_t>& peaks = schedule_.peaks();
+  for (std::uint32_t t = 0; t < peaks.size(); ++t) sum += excess_cost(t, peaks[t]);
+  return sum;
+}
+
+// One op's outputs come back together at the price of one run: going away together is a move that
+// none of them would make alone.
+bool Descent::try_together(const std::vector<std::uint32_t>& storages, Spot spot) {
+  const double before = objective();
+  std::vector<std::vector<SpotSpan>> old;
+  trial_stages_.clear();
+  for (const std::uint32_t s : storages) {
+    old.push_back(schedule_.spots(s));
+    find_stages(s);
+    const Range gap = main_gaps_[s];
+    std::vector<SpotSpan> spots;
+    const auto put = [&](std::uint32_t from, Spot to) {
+      if (!spots.empty() && spots.back().from == from) spots.pop_back();
+      if (spots.empty() || spots.back().spot != to) spots.push_back({from, to});
+    };
+    for (const SpotSpan& span : old.back())
+      if (span.from < gap.from) put(span.from, span.spot);
+    const Spot then = schedule_.spot_at(s, gap.to);
+    put(gap.from, spot);
+    put(gap.to, then);
+    for (const SpotSpan& span : old.back())
+      if (span.from > gap.to) put(span.from, span.spot);
+    stages_.push_back(gap.from - 1);
+    stages_.push_back(gap.to - 1);
+    std::sort(stages_.begin(), stages_.end());
+    stages_.erase(std::unique(stages_.begin(), stages_.end()), stages_.end());
+    trial_stages_.insert(trial_stages_.end(), stages_.begin(), stages_.end());
+    schedule_.move(s, std::move(spots), stages_);
+  }
+  // The first of them that is needed brings all back: let the others stay from then on.
+  for (const std::uint32_t s : storages) {
+    (void)find_path(s);
+    trial_stages_.insert(trial_stages_.end(), stages_.begin(), stages_.end());
+  }
+  schedule_.add_work(schedule_.stage_count() / kStagesPerJudge * 2);
+  if (objective() < before - 1e-3) return true;
+  std::sort(trial_stages_.begin(), trial_stages_.end());
+  trial_stages_.erase(std::unique(trial_stages_.begin(), trial_stages_.end()),
+                      trial_stages_.end());
+  static const std::vector<std::uint32_t> kNone;
+  for (std::size_t i = 0; i < storages.size(); ++i)
+    schedule_.move(storages[i], std::move(old[i]), i + 1 < storages.size() ? kNone : trial_stages_);
+  return false;
+}
+
+bool Descent::improve_siblings(std::uint32_t op) {
+  siblings_.clear();
+  bool here = false;
+  bool away = false;
+  for (const std::uint32_t s : model_.outputs.of(op)) {
+    const Range gap = main_gaps_[s];
+    if (!model_.items[s].movable || gap.to <= gap.from || is_coded(s)) continue;
+    const Spot spot = schedule_.spot_at(s, gap.from);
+    // Only whole gaps: what comes back inside it is a matter for its own path.
+    if (spot != schedule_.spot_at(s, gap.to - 1)) continue;
+    siblings_.push_back(s);
+    (spot == Spot::kAway ? away : here) = true;
+  }
+  if (siblings_.size() < 2) return false;
+  return (here && try_together(siblings_, Spot::kAway)) ||
+         (away && try_together(siblings_, Spot::kHere));
+}
+
 bool Descent::sweep() {
   for (std::size_t i = order_.size(); i > 1; --i)
     std::swap(order_[i - 1], order_[random_.below(i)]);
@@ -214,6 +307,10 @@ bool Descent::sweep() {
   for (const std::uint32_t s : order_) {
     if (exhausted()) return improved;
     improved = improve(s) || improved;
+  }
+  for (const std::uint32_t op : sibling_ops_) {
+    if (exhausted()) return improved;
+    improved = improve_siblings(op) || improved;
   }
   return improved;
 }
@@ -256,31 +353,41 @@ void Descent::restore(const Spots& all) {
 }
 
 void Descent::polish() {
-  price_ = 1e6 * unit_price_;
+  const std::vector<double> prices = prices_;
+  std::fill(prices_.begin(), prices_.end(), 1e6 * unit_price_);
   while (sweep() && !exhausted()) {
   }
   remember();
+  prices_ = prices;
+}
+
+// Stages that are still above the budget get dearer, the others slowly cheaper.
+bool Descent::raise_prices() {
+  bool any = false;
+  for (std::uint32_t t = 0; t < prices_.size(); ++t) {
+    const bool above = schedule_.peaks()[t] > options_.budget_bytes;
+    prices_[t] *= above ? kGrowth : kDecay;
+    any = any || above;
+  }
+  return any;
 }
 
 bool Descent::run() {
-  constexpr double kFirst = 0.05;
-  constexpr double kGrowth = 1.6;
-  double factor = kFirst;
+  prices_.assign(schedule_.stage_count(), kFirst * unit_price_);
   remember();
+  if (best_) polish();
   while (!exhausted()) {
-    // Up: from cheap excess to none.
-    for (int round = 0; round < 40 && !exhausted(); ++round) {
-      price_ = factor * unit_price_;
+    for (int round = 0; round < kRoundsMax && !exhausted(); ++round) {
       sweep();
       remember();
-      if (schedule_.peak_bytes() <= options_.budget_bytes) break;
-      factor *= kGrowth;
+      if (!raise_prices()) break;
     }
     polish();
     if (exhausted()) break;
-    // Down: forget part of it.
-    factor *= std::pow(0.5, 1.0 + 5.0 * random_.unit());
+    // Forget part of it.
     if (best_ && random_.below(3) != 0) restore(*best_);
+    const double factor = std::pow(0.5, 0.5 + 3.0 * random_.unit());
+    for (double& price : prices_) price *= factor;
   }
   if (best_) {
     restore(*best_);

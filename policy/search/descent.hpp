@@ -43,16 +43,20 @@ class Descent {
  private:
   bool improve(std::uint32_t storage);
   bool find_path(std::uint32_t storage);
+  bool improve_siblings(std::uint32_t op);
+  bool try_together(const std::vector<std::uint32_t>& storages, Spot spot);
+  double objective() const;
   bool is_coded(std::uint32_t storage) const;
   bool is_read_again(std::uint32_t storage) const;
   bool sweep();
+  bool raise_prices();
   bool exhausted() const { return schedule_.work() >= options_.work_limit; }
   void remember();
   void restore(const Spots& spots);
-  double excess_cost(std::uint64_t peak_bytes) const {
+  double excess_cost(std::uint32_t stage, std::uint64_t peak_bytes) const {
     return peak_bytes <= options_.budget_bytes
                ? 0.0
-               : price_ * static_cast<double>(peak_bytes - options_.budget_bytes);
+               : prices_[stage] * static_cast<double>(peak_bytes - options_.budget_bytes);
   }
   void find_stages(std::uint32_t storage);
   int allowed_exits(std::uint32_t storage, std::uint32_t stage, Spot* exits) const;
@@ -62,9 +66,14 @@ class Descent {
   Schedule& schedule_;
   DescentOptions options_;
   Random random_;
-  double price_ = 0;       // ns per byte and stage above the budget
+  std::vector<double> prices_;  // per stage: ns per byte above the budget
   double unit_price_ = 0;  // ns of forward per movable byte
+  struct Range {
+    std::uint32_t from = 0, to = 0;  // stages
+  };
   std::vector<std::uint32_t> order_;
+  std::vector<std::uint32_t> sibling_ops_;  // ops that make several movable storages
+  std::vector<Range> main_gaps_;            // per storage: the widest stretch without a use
   std::optional<Spots> best_;
   double best_cost_ns_ = 0;
   std::uint64_t least_peak_bytes_ = 0;
@@ -76,7 +85,7 @@ class Descent {
     double cost[kSpotCount];
     std::uint8_t from[kSpotCount];
   };
-  std::vector<std::uint32_t> stages_;
+  std::vector<std::uint32_t> stages_, siblings_, trial_stages_;
   std::vector<Node> nodes_;
   double segment_[3] = {0, 0, 0};  // held: nothing, payload, bytes
 };
