@@ -182,6 +182,11 @@ class Contest {
   std::uint64_t least_bytes_ = 0;
 };
 
+// Judged stages per run of the local search: linear in the step up to a second or so of time.
+std::uint64_t default_work(std::size_t op_count) {
+  return std::clamp<std::uint64_t>(600 * op_count, 20'000, 1'000'000);
+}
+
 /// One run of the local search: where it starts (nothing: keep-all) and what it pays for the link.
 struct Job {
   std::optional<Choices> start;
@@ -198,7 +203,7 @@ void refine(const Profile& profile,
   std::vector<Job> jobs;
   const std::vector<Choices> starts = contest.starts(2);
   if (levers.offload) {
-    for (const double price : {0.02, 0.1, 0.4}) {
+    for (const double price : {0.002, 0.03}) {
       jobs.push_back({std::nullopt, price});
       if (!starts.empty()) jobs.push_back({starts[0], price});
     }
@@ -206,7 +211,7 @@ void refine(const Profile& profile,
     jobs.push_back({std::nullopt, 0});
     for (const Choices& start : starts) jobs.push_back({start, 0});
   }
-  const std::uint64_t work = request.work_limit != 0 ? request.work_limit : 250'000;
+  const std::uint64_t work = request.work_limit != 0 ? request.work_limit : default_work(profile.ops.size());
   std::vector<std::vector<Instruction>> programs(jobs.size());
   tbb::parallel_for(std::size_t{0}, jobs.size(), [&](std::size_t i) {
     Schedule schedule(model);

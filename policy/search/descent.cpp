@@ -15,16 +15,14 @@ namespace {
 // Looking at the peaks of this many stages costs about as much as judging one.
 constexpr std::uint32_t kStagesPerJudge = 256;
 constexpr double kFirst = 0.05;
-constexpr double kGrowth = 1.25;
+constexpr double kGrowthMin = 1.15;
+constexpr double kGrowthMax = 2.0;
+constexpr double kPriceRange = 1e5;
 constexpr double kDecay = 0.99;
 constexpr int kRoundsMax = 60;
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
 std::size_t index_of(Spot spot) { return static_cast<std::size_t>(spot); }
-
-std::size_t level_of(Spot spot) {
-  return spot == Spot::kHere ? 2u : spot == Spot::kCoded ? 1u : 0u;
-}
 
 }  // namespace
 
@@ -112,29 +110,81 @@ int Descent::allowed_exits(std::uint32_t s, std::uint32_t stage, Spot* exits) co
   return count;
 }
 
-// What the stages [begin, end) cost above the budget when they hold nothing, the payload, or the
-// bytes of the storage.
+// What the stages [begin, end) cost above the budget when they hold the storage in each way.
 void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t end) {
-  segment_[0] = segment_[1] = segment_[2] = 0;
+  std::fill(std::begin(segment_), std::end(segment_), 0.0);
   const std::vector<SpotSpan>& spots = schedule_.spots(s);
   const std::vector<std::uint64_t>& peaks = schedule_.peaks();
   const auto budget = static_cast<std::int64_t>(options_.budget_bytes);
   const auto bytes = static_cast<std::int64_t>(model_.items[s].bytes);
   const auto payload = static_cast<std::int64_t>(schedule_.held_bytes(s, Spot::kCoded));
+  double& nothing = segment_[index_of(Spot::kAway)];
+  double& coded = segment_[index_of(Spot::kCoded)];
+  double& here = segment_[index_of(Spot::kHere)];
   for (std::size_t i = 0; i < spots.size(); ++i) {
     const std::uint32_t from = std::max(begin, spots[i].from);
     const std::uint32_t to = std::min(end, i + 1 < spots.size() ? spots[i + 1].from : end);
     if (from >= to) continue;
     const auto held = static_cast<std::int64_t>(schedule_.held_bytes(s, spots[i].spot));
     for (std::uint32_t t = from; t < to; ++t) {
-      const std::int64_t rest = static_cast<std::int64_t>(peaks[t]) - held - budget;
+      const std::int64_t rest =
+          static_cast<std::int64_t>(peaks[t] + others_[t]) - held - budget;
       if (rest + bytes <= 0) continue;
-      segment_[0] += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest, 0));
-      segment_[1] += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest + payload, 0));
-      segment_[2] += prices_[t] * static_cast<double>(rest + bytes);
+      nothing += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest, 0));
+      coded += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest + payload, 0));
+      here += prices_[t] * static_cast<double>(rest + bytes);
     }
     schedule_.add_work((to - from) / kStagesPerJudge);
   }
+  if (!allows(model_.actions, Action::kOffload) || !model_.items[s].movable || begin >= end) return;
+  segment_[index_of(Spot::kHost)] = host_cost(s, model_.items[s].bytes, begin, end);
+  if (schedule_.coding(s).codec != Codec::kNone)
+    segment_[index_of(Spot::kHostCoded)] =
+        host_cost(s, schedule_.coding(s).payload_bytes, begin, end);
+}
+
+// On the host from `begin` on and back at `end`: while the copy out waits for the engine its bytes
+// stay, and while the copy back must be early they are back early.
+double Descent::host_cost(std::uint32_t s,
+                          std::uint64_t bytes,
+                          std::uint32_t begin,
+                          std::uint32_t end) {
+  const std::vector<std::uint64_t>& peaks = schedule_.peaks();
+  const double budget = static_cast<double>(options_.budget_bytes);
+  double cost = 0;
+  const auto add = [&](std::uint32_t t, double held) {
+    const double rest = static_cast<double>(
+        peaks[t] + others_[t] - schedule_.held_bytes(s, schedule_.spot_at(s, t)));
+    const double above = std::max(0.0, rest + held - budget) - std::max(0.0, rest - budget);
+    cost += prices_[t] * above;
+  };
+  auto left = static_cast<double>(bytes);
+  for (std::uint32_t t = begin; t < end && left > 0; ++t) {
+    add(t, left);
+    left -= link_->out_slack[t];
+  }
+  left = static_cast<double>(bytes);
+  for (std::uint32_t t = end; t-- > begin && left > 0;) {
+    left -= link_->in_slack[t];
+    if (left > 0) add(t, left);
+  }
+  return cost + segment_[index_of(Spot::kAway)];
+}
+
+void Descent::update_load() {
+  schedule_.link_load(&load_);
+  loaded_ = schedule_.uses_link();
+  others_is_loads_ = false;
+  for (std::size_t t = 0; t < loads_.size(); ++t)
+    loads_[t] = static_cast<std::uint64_t>(load_.out_queue[t] + load_.in_queue[t]);
+  schedule_.add_work(schedule_.stage_count() / kStagesPerJudge * 4);
+}
+
+bool Descent::fits() const {
+  if (!schedule_.is_legal()) return false;
+  for (std::uint32_t t = 0; t < loads_.size(); ++t)
+    if (schedule_.peaks()[t] + loads_[t] > options_.budget_bytes) return false;
+  return true;
 }
 
 bool Descent::is_coded(std::uint32_t s) const {
@@ -149,9 +199,42 @@ bool Descent::is_read_again(std::uint32_t s) const {
   return false;
 }
 
+// A storage that is resident all its life moves only if what it relieves is worth its cheapest
+// lever: most are settled by this one look.
+bool Descent::may_pay(std::uint32_t s) {
+  const StepModel::Item& item = model_.items[s];
+  const std::vector<SpotSpan>& spots = schedule_.spots(s);
+  const bool outlives = item.freed_after == OpId::kNoneValue;
+  if (!item.movable || spots.size() != (outlives ? 2u : 3u) || spots[1].spot != Spot::kHere ||
+      spots[1].from != item.created_by + 1)
+    return true;
+  double cheapest = kInfinite;
+  if (allows(model_.actions, Action::kOffload)) cheapest = schedule_.least_copy_cost(s);
+  if (item.exact.codec != Codec::kNone || item.lossy.codec != Codec::kNone)
+    cheapest = std::min(cheapest, static_cast<double>(item.lossy.once_ns) * 2);
+  if (allows(model_.actions, Action::kRecompute) && item.rebuildable)
+    cheapest =
+        std::min(cheapest, static_cast<double>(model_.ops[item.created_by].duration_ns));
+  const std::vector<std::uint64_t>& peaks = schedule_.peaks();
+  const std::uint32_t begin = item.created_by + 1;
+  const auto end = static_cast<std::uint32_t>(
+      outlives ? schedule_.stage_count()
+               : std::min<std::size_t>(item.freed_after + 1, schedule_.stage_count()));
+  double gain = 0;
+  for (std::uint32_t t = begin; t < end; ++t) {
+    const std::uint64_t high = peaks[t] + loads_[t];
+    if (high > options_.budget_bytes)
+      gain += prices_[t] *
+              static_cast<double>(std::min(item.bytes, high - options_.budget_bytes));
+  }
+  schedule_.add_work((end - begin) / kStagesPerJudge);
+  return gain > cheapest;
+}
+
 // A lossy codec is offered only where no op that runs again reads the storage.
 bool Descent::improve(std::uint32_t s) {
   const StepModel::Item& item = model_.items[s];
+  if (!may_pay(s)) return false;
   if (item.lossy.codec == item.exact.codec || is_coded(s)) return find_path(s);
   schedule_.set_lossy(s, !is_read_again(s));
   const bool improved = find_path(s);
@@ -163,6 +246,19 @@ bool Descent::find_path(std::uint32_t s) {
   find_stages(s);
   if (stages_.empty()) return false;
   const StepModel::Item& item = model_.items[s];
+  link_ = &load_;
+  if (schedule_.uses_link(s)) {
+    schedule_.link_load(&own_load_, s);
+    link_ = &own_load_;
+    others_.resize(loads_.size());
+    for (std::size_t t = 0; t < loads_.size(); ++t)
+      others_[t] = static_cast<std::uint64_t>(own_load_.out_queue[t] + own_load_.in_queue[t]);
+    others_is_loads_ = false;
+    schedule_.add_work(schedule_.stage_count() / kStagesPerJudge * 4);
+  } else if (!others_is_loads_) {
+      others_ = loads_;
+    others_is_loads_ = true;
+  }
   const auto stage_count = static_cast<std::uint32_t>(schedule_.stage_count());
   const bool outlives = item.freed_after == OpId::kNoneValue;
   nodes_.resize(stages_.size());
@@ -192,7 +288,7 @@ bool Descent::find_path(std::uint32_t s) {
         if (last && outlives && exit != Spot::kHere) continue;
         const StageValue value = schedule_.judge(stage, {s, static_cast<Spot>(x), exit});
         const double cost =
-            value.legal ? value.cost_ns + excess_cost(stage, value.peak_bytes) + segment_[level_of(exit)]
+            value.legal ? value.cost_ns + excess_cost(stage, value.peak_bytes + others_[stage]) + segment_[index_of(exit)]
                         : kInfinite;
         if (x == index_of(now_entry) && exit == now_exit) current += cost;
         if (before + cost >= node.cost[index_of(exit)]) continue;
@@ -225,7 +321,11 @@ bool Descent::find_path(std::uint32_t s) {
     set(stages_[j] + 1, exits[j]);
   }
   if (!outlives && stages_.back() < item.freed_after) set(item.freed_after + 1, Spot::kAway);
+  const bool link_changes = loaded_ || schedule_.uses_link(s);
   schedule_.move(s, std::move(spots), stages_);
+  if (link_changes || schedule_.uses_link(s)) {
+    update_load();
+  }
   return true;
 }
 
@@ -233,7 +333,7 @@ double Descent::objective() const {
   if (!schedule_.is_legal()) return kInfinite;
   double sum = schedule_.cost_ns();
   const std::vector<std::uint64_t>& peaks = schedule_.peaks();
-  for (std::uint32_t t = 0; t < peaks.size(); ++t) sum += excess_cost(t, peaks[t]);
+  for (std::uint32_t t = 0; t < peaks.size(); ++t) sum += excess_cost(t, peaks[t] + loads_[t]);
   return sum;
 }
 
@@ -266,6 +366,7 @@ bool Descent::try_together(const std::vector<std::uint32_t>& storages, Spot spot
     trial_stages_.insert(trial_stages_.end(), stages_.begin(), stages_.end());
     schedule_.move(s, std::move(spots), stages_);
   }
+  update_load();
   // The first of them that is needed brings all back: let the others stay from then on.
   for (const std::uint32_t s : storages) {
     (void)find_path(s);
@@ -279,6 +380,7 @@ bool Descent::try_together(const std::vector<std::uint32_t>& storages, Spot spot
   static const std::vector<std::uint32_t> kNone;
   for (std::size_t i = 0; i < storages.size(); ++i)
     schedule_.move(storages[i], std::move(old[i]), i + 1 < storages.size() ? kNone : trial_stages_);
+  update_load();
   return false;
 }
 
@@ -326,7 +428,7 @@ void Descent::remember() {
     return all;
   };
   if (!schedule_.is_legal()) return;
-  if (peak <= options_.budget_bytes) {
+  if (fits()) {
     if (best_ && schedule_.cost_ns() >= best_cost_ns_ - 1e-3) return;
     best_ = copy();
     best_cost_ns_ = schedule_.cost_ns();
@@ -350,6 +452,7 @@ void Descent::restore(const Spots& all) {
     schedule_.move(s, all.spots[s], none);
   }
   schedule_.rejudge_all();
+  update_load();
 }
 
 void Descent::polish() {
@@ -362,26 +465,41 @@ void Descent::polish() {
 }
 
 // Stages that are still above the budget get dearer, the others slowly cheaper.
-bool Descent::raise_prices() {
+bool Descent::raise_prices(double growth) {
   bool any = false;
   for (std::uint32_t t = 0; t < prices_.size(); ++t) {
-    const bool above = schedule_.peaks()[t] > options_.budget_bytes;
-    prices_[t] *= above ? kGrowth : kDecay;
+    const bool above = schedule_.peaks()[t] + loads_[t] > options_.budget_bytes;
+    prices_[t] *= above ? growth : kDecay;
     any = any || above;
   }
   return any;
 }
 
+// From prices at which little moves to none of the budget exceeded, with as many rounds as half of
+// the work that is left allows.
+void Descent::climb() {
+  for (int round = 0; round < kRoundsMax && !exhausted(); ++round) {
+    const std::uint64_t before = schedule_.work();
+    const bool moved = sweep();
+    remember();
+    const double sweep_work = static_cast<double>(schedule_.work() - before + 1);
+    const double left = static_cast<double>(options_.work_limit) - static_cast<double>(before);
+    const double rounds = std::max(1.0, 0.5 * left / sweep_work);
+    const double growth =
+        moved ? std::clamp(std::exp(std::log(kPriceRange) / rounds), kGrowthMin, kGrowthMax)
+              : kGrowthMax;
+    if (!raise_prices(growth)) return;
+  }
+}
+
 bool Descent::run() {
   prices_.assign(schedule_.stage_count(), kFirst * unit_price_);
+  loads_.assign(schedule_.stage_count(), 0);
+  update_load();
   remember();
   if (best_) polish();
   while (!exhausted()) {
-    for (int round = 0; round < kRoundsMax && !exhausted(); ++round) {
-      sweep();
-      remember();
-      if (!raise_prices()) break;
-    }
+    climb();
     polish();
     if (exhausted()) break;
     // Forget part of it.

@@ -43,13 +43,15 @@ class Descent {
  private:
   bool improve(std::uint32_t storage);
   bool find_path(std::uint32_t storage);
+  bool may_pay(std::uint32_t storage);
   bool improve_siblings(std::uint32_t op);
   bool try_together(const std::vector<std::uint32_t>& storages, Spot spot);
   double objective() const;
   bool is_coded(std::uint32_t storage) const;
   bool is_read_again(std::uint32_t storage) const;
   bool sweep();
-  bool raise_prices();
+  bool raise_prices(double growth);
+  void climb();
   bool exhausted() const { return schedule_.work() >= options_.work_limit; }
   void remember();
   void restore(const Spots& spots);
@@ -61,6 +63,12 @@ class Descent {
   void find_stages(std::uint32_t storage);
   int allowed_exits(std::uint32_t storage, std::uint32_t stage, Spot* exits) const;
   void segment_costs(std::uint32_t storage, std::uint32_t begin, std::uint32_t end);
+  double host_cost(std::uint32_t storage,
+                   std::uint64_t bytes,
+                   std::uint32_t begin,
+                   std::uint32_t end);
+  void update_load();
+  bool fits() const;
 
   const StepModel& model_;
   Schedule& schedule_;
@@ -87,7 +95,13 @@ class Descent {
   };
   std::vector<std::uint32_t> stages_, siblings_, trial_stages_;
   std::vector<Node> nodes_;
-  double segment_[3] = {0, 0, 0};  // held: nothing, payload, bytes
+  double segment_[kSpotCount] = {};  // by spot
+  LinkLoad load_, own_load_;
+  bool loaded_ = false;           // some storage uses the link
+  bool others_is_loads_ = false;  // others_ equals loads_
+  const LinkLoad* link_ = nullptr;     // load_, or own_load_ without the storage at hand
+  std::vector<std::uint64_t> loads_;   // per stage: both queues of load_
+  std::vector<std::uint64_t> others_;  // per stage: both queues of *link_
 };
 
 }  // namespace spillway

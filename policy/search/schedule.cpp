@@ -26,6 +26,8 @@ Schedule::Schedule(const StepModel& model)
       reruns_(model.ops.size()),
       arrivals_(model.ops.size()),
       departures_(model.ops.size()),
+      out_bytes_(model.ops.size(), 0),
+      in_bytes_(model.ops.size(), 0),
       touches_(model.items.size()),
       op_stamps_(model.ops.size(), 0) {
   std::vector<std::int64_t> change(model.ops.size() + 2, 0);
@@ -339,7 +341,81 @@ void Schedule::rejudge_all() {
   for (const StageValue& value : values_) cost_ns_ += value.cost_ns;
 }
 
+// Copies of a storage: visit(stage, outwards, bytes of link time).
+template <typename Visit>
+void Schedule::for_each_copy(std::uint32_t storage, const Visit& visit) const {
+  const StepModel::Item& item = model_.items[storage];
+  const std::vector<SpotSpan>& spots = spots_[storage];
+  const auto on_host = [](Spot spot) { return spot == Spot::kHost || spot == Spot::kHostCoded; };
+  for (std::size_t i = 1; i < spots.size(); ++i) {
+    const Spot before = spots[i - 1].spot;
+    const Spot after = spots[i].spot;
+    const std::uint32_t stage = spots[i].from - 1;
+    if (on_host(after) && !on_host(before)) {
+      const std::int64_t ns = after == Spot::kHost ? item.out_ns : coding(storage).out_ns;
+      visit(stage, true, static_cast<double>(ns) * model_.out_bytes_per_ns);
+    }
+    if (on_host(before) && !on_host(after) && after != Spot::kAway) {
+      const std::int64_t ns = before == Spot::kHost ? item.in_ns : coding(storage).in_ns;
+      visit(stage, false, static_cast<double>(ns) * model_.in_bytes_per_ns);
+    }
+  }
+}
+
+double Schedule::least_copy_cost(std::uint32_t storage) const {
+  const StepModel::Item& item = model_.items[storage];
+  const double factor = factors_.empty() ? 1.0 : factors_[storage];
+  const double plain = factor * (out_price_ * static_cast<double>(item.out_ns) +
+                                 in_price_ * static_cast<double>(item.in_ns));
+  return plain;
+}
+
+bool Schedule::uses_link(std::uint32_t storage) const {
+  bool uses = false;
+  for_each_copy(storage, [&](std::uint32_t, bool, double) { uses = true; });
+  return uses;
+}
+
+void Schedule::link_load(LinkLoad* load, std::uint32_t without) const {
+  const std::size_t count = values_.size();
+  load->out_queue.assign(count, 0);
+  load->in_queue.assign(count, 0);
+  load->out_slack.resize(count);
+  load->in_slack.resize(count);
+  std::vector<double>& out = load->out_slack;  // first the bytes issued, then the slack
+  std::vector<double>& in = load->in_slack;
+  std::copy(out_bytes_.begin(), out_bytes_.end(), out.begin());
+  std::copy(in_bytes_.begin(), in_bytes_.end(), in.begin());
+  if (without != StorageId::kNoneValue)
+    for_each_copy(without, [&](std::uint32_t stage, bool outwards, double bytes) {
+      (outwards ? out : in)[stage] -= bytes;
+    });
+  double queue = 0;  // at the beginning of the stage; what it issues leaves at its end
+  for (std::size_t t = 0; t < count; ++t) {
+    const double ns = static_cast<double>(model_.ops[t].duration_ns) + values_[t].cost_ns;
+    const double capacity = ns * model_.out_bytes_per_ns;
+    const double issued = out[t];
+    load->out_queue[t] = queue;
+    out[t] = std::max(0.0, capacity - queue);
+    queue = std::max(0.0, queue - capacity) + issued;
+  }
+  queue = 0;  // at the end of the stage: what later stages need early
+  for (std::size_t t = count; t-- > 0;) {
+    const double ns = static_cast<double>(model_.ops[t].duration_ns) + values_[t].cost_ns;
+    const double capacity = ns * model_.in_bytes_per_ns;
+    // Prefetched for this stage: needed at its beginning.
+    const double needed = in[t];
+    load->in_queue[t] = queue;
+    in[t] = std::max(0.0, capacity - queue);
+    queue = std::max(0.0, queue - capacity) + needed;
+  }
+}
+
 void Schedule::index_transitions(std::uint32_t storage, bool add) {
+  for_each_copy(storage, [&](std::uint32_t stage, bool outwards, double bytes) {
+    (outwards ? out_bytes_ : in_bytes_)[stage] += add ? bytes : -bytes;
+    link_users_ = add ? link_users_ + 1 : link_users_ - 1;
+  });
   const StepModel::Item& item = model_.items[storage];
   const std::vector<SpotSpan>& spots = spots_[storage];
   for (std::size_t i = 1; i < spots.size(); ++i) {

@@ -42,6 +42,14 @@ struct Override {
   Spot exit = Spot::kAway;
 };
 
+/// What the copy engines hold at the beginning of every op, in device bytes: offloads that have not
+/// ended yet, and prefetches that must be under way already to end in time; and how many more bytes
+/// each engine could move during the stage.
+struct LinkLoad {
+  std::vector<double> out_queue, in_queue;
+  std::vector<double> out_slack, in_slack;
+};
+
 class Schedule {
  public:
   /// Keep-all. `model` must outlive it.
@@ -58,6 +66,12 @@ class Schedule {
   std::size_t stage_count() const { return values_.size(); }
   bool is_legal(std::uint32_t stage) const { return values_[stage].legal; }
   const std::vector<std::uint64_t>& peaks() const { return peaks_; }
+  /// The link's load if nothing but `without` (if any) were as it is. First in, first out; no stalls.
+  void link_load(LinkLoad* load, std::uint32_t without = StorageId::kNoneValue) const;
+  /// The least that any way to the host and back costs `storage` in time and at the link's price.
+  double least_copy_cost(std::uint32_t storage) const;
+  bool uses_link() const { return link_users_ > 0; }
+  bool uses_link(std::uint32_t storage) const;
   std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
   Spot spot_at(std::uint32_t storage, std::uint32_t stage) const;
   const std::vector<SpotSpan>& spots(std::uint32_t storage) const { return spots_[storage]; }
@@ -98,6 +112,8 @@ class Schedule {
   void rejudge(std::uint32_t stage);
 
   void index_transitions(std::uint32_t storage, bool add);
+  template <typename Visit>
+  void for_each_copy(std::uint32_t storage, const Visit& visit) const;
   std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
   void add_entry_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
 
@@ -113,6 +129,8 @@ class Schedule {
   std::vector<std::vector<std::uint32_t>> chains_;  // per stage: ops that run again, ascending
   std::vector<std::vector<std::uint32_t>> reruns_;  // per op
   std::vector<std::vector<std::uint32_t>> arrivals_, departures_;  // per stage: storages
+  std::vector<double> out_bytes_, in_bytes_;  // per stage: copies issued in it
+  std::size_t link_users_ = 0;                     // transitions to and from the host
   double cost_ns_ = 0;
   std::size_t illegal_stages_ = 0;
   std::uint64_t work_ = 0;

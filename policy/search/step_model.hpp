@@ -60,6 +60,8 @@ struct StepModel {
   Lists freed;    // per op: storages whose life ends after it
   Lists readers;  // per storage: ops that need it resident
   ActionSet actions = kAllActions;
+  double out_bytes_per_ns = 0;
+  double in_bytes_per_ns = 0;
 
   StepModel(const Profile& profile, const DeviceModel& device, const PlanRequest& request);
 };
