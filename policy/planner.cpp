@@ -167,6 +167,13 @@ const std::vector<Planner>& planners() {
        plan_dtr,
        Parameter::kWord,
        {"h_DTR", "h_eq", "h_local", "LRU", "size", "MSPS"}},
+      {"capuchin",
+       "swaps what hides between two accesses; the rest by swap or recompute, whichever stalls "
+       "less",
+       "Peng et al. 2020, doi 10.1145/3373376.3378505",
+       kRecomputes | kOffloads,
+       true,
+       plan_capuchin},
       {"joint",
        "weighs all levers per tensor by seconds per byte-second relieved, portfolio of weights",
        "spillway",

@@ -75,7 +75,7 @@ class Engine {
         score_(score),
         budget_bytes_(budget_bytes),
         options_(options),
-        graph_(log, score == DtrScore::kEq),
+        graph_(log, score == DtrScore::kEq, options.walk_limit),
         states_(log.storages.size()),
         defined_(log.tensors.size(), 0),
         pool_(log.storages.size()) {

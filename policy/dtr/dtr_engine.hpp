@@ -57,6 +57,8 @@ struct DtrOptions {
   /// Most storages looked at per search for a victim, taken in turn round the pool; 0: all, as the
   /// reference does. The DTR prototype looks at about sqrt(n), at random.
   std::size_t scan_limit = 0;
+  /// Most evicted storages walked through, in each direction, to price one candidate; 0: all.
+  std::size_t walk_limit = 0;
   /// Runs again after which a step counts as thrashing even if they cost no time; 0: a million and
   /// a hundred per op, which no recorded log comes near.
   std::uint64_t remat_count_max = 0;

@@ -3,11 +3,14 @@
 // reference.
 #include "policy/dtr/dtr_graph.hpp"
 
+#include <limits>
+
 namespace spillway {
 
-DtrGraph::DtrGraph(const DtrLog& log, bool with_components)
+DtrGraph::DtrGraph(const DtrLog& log, bool with_components, std::size_t walk_limit)
     : log_(log),
       with_components_(with_components),
+      walk_limit_(walk_limit == 0 ? std::numeric_limits<std::size_t>::max() : walk_limit),
       nodes_(log.storages.size()),
       stamps_(log.storages.size(), 0) {
   if (!with_components) return;

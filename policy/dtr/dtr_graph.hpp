@@ -15,8 +15,9 @@ namespace spillway {
 
 class DtrGraph {
  public:
-  /// `with_components`: keep the union-find sets; only evicted_components() needs them.
-  DtrGraph(const DtrLog& log, bool with_components);
+  /// `with_components`: keep the union-find sets; only evicted_components() needs them. Walks
+  /// through evicted storages end after `walk_limit` of them (0: never).
+  DtrGraph(const DtrLog& log, bool with_components, std::size_t walk_limit);
 
   /// `op` is about to run for the first time: its outputs and their edges exist from now on.
   void add_op(std::uint32_t op);
@@ -68,6 +69,7 @@ class DtrGraph {
                      std::int64_t sum_ns,
                      const Enough& enough) {
     if (enough(sum_ns)) return sum_ns;
+    std::size_t walk_left = walk_limit_;
     ++stamp_;
     stamps_[from] = stamp_;
     stack_.assign(1, from);
@@ -79,7 +81,7 @@ class DtrGraph {
         if (node.resident || !node.computed || stamps_[next] == stamp_) continue;
         stamps_[next] = stamp_;
         sum_ns += node.cost_ns;
-        if (enough(sum_ns)) return sum_ns;
+        if (enough(sum_ns) || --walk_left == 0) return sum_ns;
         stack_.push_back(next);
       }
     }
@@ -90,6 +92,7 @@ class DtrGraph {
 
   const DtrLog& log_;
   bool with_components_;
+  std::size_t walk_limit_;
   std::vector<Node> nodes_;
   std::vector<Set> sets_;
   std::unordered_set<std::uint64_t> edges_;  // parent << 32 | child, to keep lists free of doubles

@@ -30,6 +30,9 @@ PlanOutcome outcome_of(const Profile& profile,
       request.budget_bytes != 0 ? request.budget_bytes
                                 : std::max(need_bytes, summarize(profile).keep_all_peak_bytes);
   Lowered lowered = fits ? lowering.ahead(choices, prefetch_bytes, tight) : tight;
+  // A prefetch moved ahead may find a chain of recomputes that it did not foresee.
+  if (fits && request.budget_bytes != 0 && lowered.min_budget_bytes() > request.budget_bytes)
+    lowered = tight;
   Plan plan = make_plan(
       profile, gaps, choices, std::move(lowered), std::string(policy), request.budget_bytes);
   if (fits) return plan;

@@ -35,6 +35,7 @@ SPW_DECLARE_PLANNER(plan_collection);
 SPW_DECLARE_PLANNER(plan_speed);
 SPW_DECLARE_PLANNER(plan_memory);
 SPW_DECLARE_PLANNER(plan_torch_budget);
+SPW_DECLARE_PLANNER(plan_capuchin);
 SPW_DECLARE_PLANNER(plan_revolve);
 SPW_DECLARE_PLANNER(plan_rotor);
 SPW_DECLARE_PLANNER(plan_bptt);
