@@ -13,7 +13,7 @@
 namespace spillway {
 namespace {
 
-constexpr int kRoundsMax = 48;
+constexpr int kRoundsMax = 128;
 
 class Capuchin {
  public:
@@ -35,9 +35,9 @@ class Capuchin {
       now_ns += static_cast<std::int64_t>(op.duration_ns);
     }
     begin_ns_.push_back(now_ns);
-    for (std::size_t s = 0; s < profile.storages.size(); ++s)
-      if (const OpId op = profile.storages[s].created_by; op.valid())
-        rebuild_ns_[s] = static_cast<std::int64_t>(profile.ops[op.index()].duration_ns);
+    for (const Gap& gap : gaps.gaps)
+      if (gap.rebuildable && gap.returns)
+        rebuild_ns_[gap.storage] = std::max(rebuild_ns_[gap.storage], rebuild_ns_of(gap));
   }
 
   Choices solve() {
@@ -80,8 +80,10 @@ class Capuchin {
   }
 
   Offer offer_of(std::uint32_t gap) const;
+  std::int64_t rebuild_ns_of(const Gap& gap) const;
   bool reaches_budget();
   bool relieve(std::uint32_t op, std::uint64_t excess_bytes);
+  bool swap_instead(std::uint32_t op, std::uint64_t excess_bytes);
   void swap(std::uint32_t gap);
   void recompute(std::uint32_t gap);
 
@@ -95,8 +97,32 @@ class Capuchin {
   std::vector<std::int64_t> rebuild_ns_;  // per storage, with what was given up for recompute below
   std::vector<char> recomputed_;          // per storage
   bool recompute_allowed_ = true;
+  std::int64_t link_ns_ = 0;       // time for copies out before the op at work, and back after it
   std::int64_t out_queue_ns_ = 0;  // copies chosen so far, for the link's room
 };
+
+// The op that makes it, and those of inputs whose life is over by then.
+std::int64_t Capuchin::rebuild_ns_of(const Gap& gap) const {
+  std::int64_t ns = 0;
+  std::vector<std::uint32_t> ops;
+  std::vector<std::uint32_t> worklist = {gap.storage};
+  while (!worklist.empty()) {
+    const std::uint32_t producer = profile_.storages[worklist.back()].created_by.value;
+    worklist.pop_back();
+    if (std::find(ops.begin(), ops.end(), producer) != ops.end()) continue;
+    ops.push_back(producer);
+    ns += static_cast<std::int64_t>(profile_.ops[producer].duration_ns);
+    for (const Use use : profile_.uses_of(profile_.ops[producer])) {
+      if (use.creates() && use.tensor().index() < profile_.storages.size()) continue;
+      const std::uint32_t input = profile_.storage_of(use).value;
+      const Storage& info = profile_.storages[input];
+      if (info.created_by.valid() && info.freed_after.valid() &&
+          info.freed_after.value < gap.before_op)
+        worklist.push_back(input);
+    }
+  }
+  return ns;
+}
 
 // Round after round, the op that needs most is relieved of what it has too much.
 bool Capuchin::reaches_budget() {
@@ -107,7 +133,8 @@ bool Capuchin::reaches_budget() {
     const auto& bytes = lowered.instant_bytes;
     const auto op =
         static_cast<std::uint32_t>(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
-    if (!relieve(op, need_bytes - request_.budget_bytes)) return false;
+    const std::uint64_t excess_bytes = need_bytes - request_.budget_bytes;
+    if (!relieve(op, excess_bytes) && !swap_instead(op, excess_bytes)) return false;
   }
   return false;
 }
@@ -143,13 +170,13 @@ bool Capuchin::relieve(std::uint32_t op, std::uint64_t excess_bytes) {
   std::stable_sort(candidates.begin(),
                    candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.free_ns > b.free_ns; });
-  // Swaps that hide, as long as the link has time for them.
-  const std::int64_t link_ns = begin_ns_.back();
+  // Swaps that hide, as long as the link has time for them: out before `op`, back after it.
+  link_ns_ = std::min(begin_ns_[op], begin_ns_.back() - begin_ns_[op]);
   std::uint64_t relieved = 0;
   std::vector<std::uint32_t> left;
   for (const Candidate& candidate : candidates) {
     const std::uint32_t storage = gaps_.gaps[candidate.gap].storage;
-    const bool hides = candidate.free_ns >= 0 && out_queue_ns_ + swap_ns(storage) <= link_ns;
+    const bool hides = candidate.free_ns >= 0 && out_queue_ns_ + swap_ns(storage) <= link_ns_;
     if (relieved >= excess_bytes) return true;
     if (recompute_allowed_ && !gaps_.gaps[candidate.gap].returns &&
         gaps_.gaps[candidate.gap].rebuildable) {
@@ -181,11 +208,32 @@ bool Capuchin::relieve(std::uint32_t op, std::uint64_t excess_bytes) {
   return true;
 }
 
+// What is recomputed around `op` may be back early, as a step to something else, or need scratch
+// there; a copy comes back when it is needed and needs nothing beside. Largest first.
+bool Capuchin::swap_instead(std::uint32_t op, std::uint64_t excess_bytes) {
+  std::vector<std::uint32_t> around;
+  for (std::uint32_t g = 0; g < gaps_.gaps.size(); ++g) {
+    const Gap& gap = gaps_.gaps[g];
+    if (choices_[g].action == Action::kRecompute && gap.after_op < op && gap.before_op >= op)
+      around.push_back(g);
+  }
+  std::stable_sort(around.begin(), around.end(), [this](std::uint32_t a, std::uint32_t b) {
+    return profile_.storages[gaps_.gaps[a].storage].bytes >
+           profile_.storages[gaps_.gaps[b].storage].bytes;
+  });
+  std::uint64_t relieved = 0;
+  for (const std::uint32_t g : around) {
+    if (relieved >= excess_bytes) break;
+    swap(g);
+    relieved += profile_.storages[gaps_.gaps[g].storage].bytes;
+  }
+  return !around.empty();
+}
+
 Capuchin::Offer Capuchin::offer_of(std::uint32_t g) const {
   const Gap& gap = gaps_.gaps[g];
-  const std::int64_t link_ns = begin_ns_.back();
   const auto exposed_ns =
-      std::max<std::int64_t>({1, -free_ns(gap), out_queue_ns_ + swap_ns(gap.storage) - link_ns});
+      std::max<std::int64_t>({1, -free_ns(gap), out_queue_ns_ + swap_ns(gap.storage) - link_ns_});
   const std::int64_t again_ns = gap.rebuildable && recompute_allowed_
                                     ? std::max<std::int64_t>(1, rebuild_ns_[gap.storage])
                                     : std::numeric_limits<std::int64_t>::max();
