@@ -51,3 +51,12 @@ if(NOT SPILLWAY_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "spillway: SPILLWAY_CUDA=${SPILLWAY_CUDA} needs a CUDA toolkit, 12.4 or newer")
   endif()
 endif()
+
+# CLP solves the linear programs of the lower bound. Without it the combinatorial bound stands alone.
+find_path(SPILLWAY_CLP_INCLUDE coin/Clp_C_Interface.h)
+find_library(SPILLWAY_CLP_LIBRARY Clp)
+mark_as_advanced(SPILLWAY_CLP_INCLUDE SPILLWAY_CLP_LIBRARY)
+set(SPILLWAY_HAVE_CLP OFF)
+if(SPILLWAY_CLP_INCLUDE AND SPILLWAY_CLP_LIBRARY)
+  set(SPILLWAY_HAVE_CLP ON)
+endif()

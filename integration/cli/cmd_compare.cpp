@@ -35,6 +35,7 @@ Status compare(const CompareOptions& options, Session& session) {
   Progress progress;
   SPW_ASSIGN_OR_RETURN(const auto study,
                        Study::load(options.study, session.command_line, progress));
+  study->prefer_best_bound();
   std::vector<std::string> names;
   if (options.policies.empty()) {
     // joint keeps to the levers it is given; the others are what they are.

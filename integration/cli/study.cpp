@@ -111,6 +111,12 @@ void StudyOptions::add_to(::CLI::App& command, bool with_planning) {
                      actions,
                      "levers that may be used: keep,compress,offload,recompute (default: all)");
   command.add_flag("--lossy", lossy, "allow codecs that change bits (default: exact)");
+  command
+      .add_option("--bound",
+                  bound,
+                  "work for the lower bound on the step: trivial, quick, best (default: quick; "
+                  "compare: best)")
+      ->check(::CLI::IsMember({"trivial", "quick", "best"}));
 }
 
 Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
@@ -127,6 +133,9 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     SPW_ASSIGN_OR_RETURN(study->request_.pinned_bytes, parse_bytes(options.pinned));
   }
   study->request_.allow_lossy = options.lossy;
+  if (options.bound == "trivial") study->bound_choice_ = BoundChoice::kTrivial;
+  if (options.bound == "quick") study->bound_choice_ = BoundChoice::kQuick;
+  if (options.bound == "best") study->bound_choice_ = BoundChoice::kBest;
 
   ProfileOptions profile_options;
   profile_options.step = options.step;
@@ -183,7 +192,7 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     context.warning = "times are from " + study->profile_.gpu + ", link and codec rates from " +
                       context.link_from + ": overheads mix two machines";
   }
-  SPW_ASSIGN_OR_RETURN(const PolicyResult keep_all, study->evaluate("keep-all", 0, false));
+  SPW_ASSIGN_OR_RETURN(const PolicyResult keep_all, study->planned("keep-all", 0, false, false));
   context.keep_all_step_ns = keep_all.sim.step_ns;
   return study;
 }
@@ -237,9 +246,36 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
   return result;
 }
 
+void Study::prefer_best_bound() { best_bound_preferred_ = true; }
+
+void Study::set_bound(PolicyResult* result, ActionSet actions) const {
+  if (bound_choice_ == BoundChoice::kTrivial) return;
+  const auto key = std::make_pair(result->budget_bytes, actions);
+  auto known = bounds_.find(key);
+  if (known == bounds_.end()) {
+    PlanRequest request = request_;
+    request.budget_bytes = result->budget_bytes;
+    request.actions = actions;
+    BoundOptions options;
+    const bool best = bound_choice_ == BoundChoice::kBest ||
+                      (bound_choice_ == BoundChoice::kDefault && best_bound_preferred_);
+    if (best) options.effort = BoundEffort::kBest;
+    known = bounds_.emplace(key, lower_bound(profile_, summary_, device_, request, options)).first;
+  }
+  result->bound_ns = known->second.bound_ns;
+  result->bound_method = name_of(known->second.method);
+}
+
 Result<PolicyResult> Study::evaluate(const std::string& policy,
                                      std::uint64_t budget_bytes,
                                      bool timeline) const {
+  return planned(policy, budget_bytes, timeline, true);
+}
+
+Result<PolicyResult> Study::planned(const std::string& policy,
+                                    std::uint64_t budget_bytes,
+                                    bool timeline,
+                                    bool bounded) const {
   PlanRequest request = request_;
   request.budget_bytes = budget_bytes;
   SPW_ASSIGN_OR_RETURN(const Planner* planner, find_planner(policy, &request));
@@ -248,7 +284,8 @@ Result<PolicyResult> Study::evaluate(const std::string& policy,
   PolicyResult result;
   result.policy = policy;
   result.budget_bytes = budget_bytes;
-  result.bound_ns = summary_.compute_ns;
+  result.bound_ns = result.trivial_bound_ns = summary_.compute_ns;
+  result.bound_method = name_of(BoundMethod::kKeepAll);
   result.plan_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   if (auto* infeasible = std::get_if<Infeasible>(&outcome)) {
@@ -267,6 +304,11 @@ Result<PolicyResult> Study::evaluate(const std::string& policy,
     return result;
   }
   result.plan = std::move(std::get<Plan>(outcome));
+  // A preset uses its levers whatever `--actions` says; joint keeps to them.
+  if (bounded)
+    set_bound(&result,
+              planner->name == "joint" ? request_.actions
+                                       : static_cast<ActionSet>(request_.actions | planner->uses));
   return judged(std::move(result), timeline, Code::kInternal);
 }
 
@@ -276,8 +318,10 @@ Result<PolicyResult> Study::evaluate_plan(const Plan& plan,
   PolicyResult result;
   result.policy = plan.policy;
   result.budget_bytes = budget_bytes;
-  result.bound_ns = summary_.compute_ns;
+  result.bound_ns = result.trivial_bound_ns = summary_.compute_ns;
+  result.bound_method = name_of(BoundMethod::kKeepAll);
   result.plan = plan;
+  set_bound(&result, kAllActions);  // a file may hold whatever the judge accepts
   return judged(std::move(result), timeline, Code::kBadInput);
 }
 
@@ -295,7 +339,7 @@ Result<std::vector<TradeOffPoint>> Study::trade_off(Progress& progress) const {
                                        : std::uint64_t{0};
       if (planner.budgeted && budget == 0) continue;
       SPW_ASSIGN_OR_RETURN(const PolicyResult result,
-                           evaluate(std::string(planner.name), budget, false));
+                           planned(std::string(planner.name), budget, false, false));
       if (!result.feasible) continue;
       points.push_back({result.policy, budget, result.sim.peak_bytes, result.sim.step_ns});
     }

@@ -8,13 +8,16 @@
 #include "integration/cli/progress.hpp"
 #include "integration/report/policy_result.hpp"
 #include "integration/trace/reader.hpp"
+#include "policy/bound.hpp"
 #include "policy/planner.hpp"
 
 #include <CLI/App.hpp>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace spillway::cli {
@@ -29,6 +32,7 @@ struct StudyOptions {
   std::string pinned;            // "" means no limit
   std::string actions;           // "keep,compress,offload,recompute"; "" means all
   bool lossy = false;
+  std::string bound;  // "trivial", "quick", "best"; "" follows the command
 
   /// Adds the options to a command; `with_budget` also those that only planning needs.
   void add_to(::CLI::App& command, bool with_planning);
@@ -59,13 +63,21 @@ class Study {
   ActionSet actions() const { return request_.actions; }
   /// Bytes of the budget asked for; 0 when none was.
   std::uint64_t budget_bytes() const { return request_.budget_bytes; }
+  /// For commands that are about comparing: `--bound` decides, else seconds are spent on it.
+  void prefer_best_bound();
   /// Points of every policy for the trade-off curve: one per preset, a sweep of budgets for those
   /// that decide by the budget.
   Result<std::vector<TradeOffPoint>> trade_off(Progress& progress) const;
 
  private:
   Study() = default;
+  Result<PolicyResult> planned(const std::string& policy,
+                               std::uint64_t budget_bytes,
+                               bool timeline,
+                               bool bounded) const;
   Result<PolicyResult> judged(PolicyResult result, bool timeline, Code on_violation) const;
+  /// Fills in the bound of a plan that may use `actions`; computed once per budget and levers.
+  void set_bound(PolicyResult* result, ActionSet actions) const;
 
   TraceInfo info_;
   Profile profile_;
@@ -73,6 +85,10 @@ class Study {
   DeviceModel device_;
   PlanRequest request_;
   RunContext context_;
+  enum class BoundChoice : std::uint8_t { kDefault, kTrivial, kQuick, kBest };
+  BoundChoice bound_choice_ = BoundChoice::kDefault;
+  bool best_bound_preferred_ = false;
+  mutable std::map<std::pair<std::uint64_t, ActionSet>, Bound> bounds_;
 };
 
 }  // namespace spillway::cli

@@ -69,7 +69,11 @@ nlohmann::ordered_json result_json(const RunContext& context,
   object["step_ns"] = if_fits(result.sim.step_ns);
   object["keep_all_step_ns"] = context.keep_all_step_ns;
   object["bound_ns"] = if_fits(result.bound_ns);
+  object["bound_method"] = if_fits(result.bound_method);
+  object["trivial_bound_ns"] = if_fits(result.trivial_bound_ns);
   object["overhead"] = if_fits(overhead_of(context, result.sim.step_ns));
+  object["gap"] =
+      if_fits(overhead_of(context, result.sim.step_ns) - overhead_of(context, result.bound_ns));
   object["stall_ns"] = if_fits(result.sim.total_stall_ns());
   object["stall_ns_by_cause"] = if_fits(stalls_by_cause(result.sim));
   object["plan_ms"] = if_fits(result.plan_ms);

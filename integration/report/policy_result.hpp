@@ -25,8 +25,11 @@ struct PolicyResult {
   Plan plan;                           // empty when not feasible
   SimResult sim;                       // predicted; timeline only where asked for
   ActionBytes bytes;
-  std::int64_t bound_ns = 0;  // no plan of any policy is faster in the cost model
-  double plan_ms = 0;         // time to decide
+  // No plan within the budget is faster in the cost model, by the levers that this policy may use.
+  std::int64_t bound_ns = 0;
+  std::string bound_method;           // "keep-all", "knapsack", "lp"
+  std::int64_t trivial_bound_ns = 0;  // the step's own ops: no plan of any budget is faster
+  double plan_ms = 0;                 // time to decide
 };
 
 /// A point of the trade-off curve: what a policy reaches under a budget.

@@ -120,11 +120,26 @@ double saving_of(const RunContext& context, const PolicyResult& result) {
   return keep_all > 0 ? 1 - static_cast<double>(result.sim.peak_bytes) / keep_all : 0;
 }
 
-/// Percentage points of overhead above the bound.
+/// Percentage points of overhead above `bound_ns`.
+std::string points_above(const RunContext& context,
+                         const PolicyResult& result,
+                         std::int64_t bound_ns) {
+  if (bound_ns <= 0) return "-";
+  return number(100 * (overhead_of(context, result.sim.step_ns) - overhead_of(context, bound_ns)),
+                1);
+}
+
 std::string points_to_bound(const RunContext& context, const PolicyResult& result) {
-  if (result.bound_ns <= 0) return "-";
-  return number(
-      100 * (overhead_of(context, result.sim.step_ns) - overhead_of(context, result.bound_ns)), 1);
+  return points_above(context, result, result.bound_ns);
+}
+
+/// How far the plan is from the bound, and from a step that never waits.
+std::string bound_words(const RunContext& context, const PolicyResult& result) {
+  std::string words = points_to_bound(context, result) + " points of overhead below this plan";
+  if (!result.bound_method.empty()) words += " (" + result.bound_method + ")";
+  if (result.trivial_bound_ns > 0)
+    words += "; " + points_above(context, result, result.trivial_bound_ns) + " to keep-all's ops";
+  return words;
 }
 
 std::string join_words(const std::vector<std::string>& parts, const char* between) {
@@ -351,10 +366,7 @@ std::string render_summary(const RunContext& context, const PolicyResult& result
         format_ns(sim.step_ns),
         "keep-all " + format_ns(context.keep_all_step_ns) + ", overhead " +
             format_percent(overhead_of(context, sim.step_ns), true));
-    if (result.bound_ns > 0)
-      row("bound",
-          format_ns(result.bound_ns),
-          points_to_bound(context, result) + " points of overhead below this plan");
+    if (result.bound_ns > 0) row("bound", format_ns(result.bound_ns), bound_words(context, result));
     const ActionBytes& by = result.bytes;
     row("activations",
         format_bytes(summary.activation_bytes),
