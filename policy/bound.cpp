@@ -17,14 +17,13 @@ namespace {
 struct Effort {
   std::uint32_t points;
   std::uint32_t knapsack_points;
-  std::size_t entries;      // largest linear program
-  std::uint64_t work;       // columns times simplex steps
+  std::size_t entries;  // largest linear program
+  std::uint64_t work;   // columns times simplex steps
 };
 
 Effort effort_of(const BoundOptions& options) {
-  Effort effort = options.effort == BoundEffort::kBest
-                      ? Effort{12, 24, 2'000'000, 200'000'000}
-                      : Effort{3, 6, 40'000, 4'000'000};
+  Effort effort = options.effort == BoundEffort::kBest ? Effort{12, 24, 2'000'000, 200'000'000}
+                                                       : Effort{3, 6, 40'000, 4'000'000};
   if (options.points != 0) effort.points = options.points;
   if (options.work_limit != 0) effort.work = options.work_limit;
   return effort;

@@ -35,7 +35,7 @@ struct BoundOptions {
 struct Bound {
   std::int64_t bound_ns = 0;  // at least ProfileSummary::compute_ns
   BoundMethod method = BoundMethod::kKeepAll;
-  bool gave_up = false;     // the work limit ended the linear program, or it was too large
+  bool gave_up = false;      // the work limit ended the linear program, or it was too large
   std::uint32_t points = 0;  // ops at which the budget was looked at
 };
 

@@ -32,9 +32,9 @@ struct BoundStep {
     std::uint64_t bytes = 0;
     std::uint32_t created_by = kNone;
     std::uint32_t freed_after = kNone;
-    bool movable = false;      // the validator lets it be dropped, encoded, copied while it lives
-    bool guarded = false;      // must not be rebuilt while it lives
-    bool coded = false;        // some codec saves bytes here
+    bool movable = false;  // the validator lets it be dropped, encoded, copied while it lives
+    bool guarded = false;  // must not be rebuilt while it lives
+    bool coded = false;    // some codec saves bytes here
     std::uint64_t payload_bytes = 0;  // least of any codec allowed
     std::int64_t once_ns = 0;         // least of any codec allowed: encode or decode
     std::int64_t out_ns = 0, in_ns = 0;

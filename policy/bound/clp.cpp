@@ -16,9 +16,7 @@ namespace spillway {
 
 #ifdef SPILLWAY_HAVE_CLP
 
-bool has_linear_program() {
-  return true;
-}
+bool has_linear_program() { return true; }
 
 LpPrices solve(const LinearProgram& program, std::uint64_t step_limit) {
   LpPrices result;
@@ -45,7 +43,7 @@ LpPrices solve(const LinearProgram& program, std::uint64_t step_limit) {
   const std::vector<double> no_limit(rows, std::numeric_limits<double>::max());
 
   const std::unique_ptr<Clp_Simplex, decltype(&Clp_deleteModel)> model(Clp_newModel(),
-                                                                      &Clp_deleteModel);
+                                                                       &Clp_deleteModel);
   Clp_setLogLevel(model.get(), 0);
   Clp_loadProblem(model.get(),
                   static_cast<int>(columns),
@@ -70,13 +68,9 @@ LpPrices solve(const LinearProgram& program, std::uint64_t step_limit) {
 
 #else
 
-bool has_linear_program() {
-  return false;
-}
+bool has_linear_program() { return false; }
 
-LpPrices solve(const LinearProgram&, std::uint64_t) {
-  return {};
-}
+LpPrices solve(const LinearProgram&, std::uint64_t) { return {}; }
 
 #endif
 

@@ -79,9 +79,8 @@ Knapsack::Knapsack(const BoundStep& step, std::uint32_t op, std::uint64_t budget
       choice.host = step.offload;
       choice.read = !readers.empty() && readers.back() > op;
       choices_.push_back(choice);
-      most_per_byte_ =
-          std::max(most_per_byte_,
-                   (group.rerun + 2 * choice.once + choice.out + choice.in) / choice.bytes);
+      most_per_byte_ = std::max(
+          most_per_byte_, (group.rerun + 2 * choice.once + choice.out + choice.in) / choice.bytes);
     }
     group.end = choices_.size();
     // A guarded storage may be made again once its life is over; nobody needs it then, so that only

@@ -13,9 +13,7 @@ namespace {
 constexpr std::uint32_t kNone = BoundStep::kNone;
 
 /// A power of two near `value`: dividing by it is exact.
-double unit_near(double value) {
-  return value > 1 ? std::exp2(std::floor(std::log2(value))) : 1.0;
-}
+double unit_near(double value) { return value > 1 ? std::exp2(std::floor(std::log2(value))) : 1.0; }
 
 /// A storage at a point: nowhere that matters, surely there, or as the columns say.
 struct Cell {
@@ -63,7 +61,8 @@ class Builder {
   double by(std::uint64_t value) const { return static_cast<double>(value) / byte_unit_; }
   std::int64_t own_ns(std::size_t k) const {
     const std::int64_t begin = k == 0 ? 0 : step_.begin_ns[points_[k - 1]];
-    const std::int64_t end = k < points_.size() ? step_.begin_ns[points_[k]] : step_.begin_ns.back();
+    const std::int64_t end =
+        k < points_.size() ? step_.begin_ns[points_[k]] : step_.begin_ns.back();
     return end - begin;
   }
   bool touched(std::uint32_t item, std::uint32_t op) const {
@@ -141,12 +140,12 @@ class Builder {
   double time_unit_ = 1;
   double byte_unit_ = 1;
   Relaxation relaxation_;
-  std::vector<std::vector<char>> relevant_;          // per point, per item
-  std::vector<std::vector<std::uint32_t>> reruns_;   // per interval: ops that may have to run again
-  std::vector<std::vector<Cell>> cells_;             // per point, per item
-  std::vector<std::uint32_t> extra_;                 // per interval: time that is not the step's own
-  std::vector<Moves> moves_;                         // of the interval being made
-  std::vector<std::uint32_t> rerun_;                 // of the interval being made, per op
+  std::vector<std::vector<char>> relevant_;         // per point, per item
+  std::vector<std::vector<std::uint32_t>> reruns_;  // per interval: ops that may have to run again
+  std::vector<std::vector<Cell>> cells_;            // per point, per item
+  std::vector<std::uint32_t> extra_;                // per interval: time that is not the step's own
+  std::vector<Moves> moves_;                        // of the interval being made
+  std::vector<std::uint32_t> rerun_;                // of the interval being made, per op
   std::vector<std::vector<std::uint32_t>> rerun_columns_;  // per interval, parallel to reruns_
 };
 
@@ -166,8 +165,8 @@ void Builder::find_relevant() {
       for (const std::uint32_t item : step_.inputs.of(o))
         if (open(item)) want[item] = 1;
     for (std::uint32_t item = 0; item < item_count; ++item) {
-      const bool later = k < points_.size() ? relevant_[k][item] != 0
-                                            : step_.items[item].freed_after == kNone;
+      const bool later =
+          k < points_.size() ? relevant_[k][item] != 0 : step_.items[item].freed_after == kNone;
       if (later && open(item)) want[item] = 1;
     }
     for (std::uint32_t o = first + 1; o-- > 0;) {

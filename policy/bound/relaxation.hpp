@@ -15,8 +15,8 @@ namespace spillway {
 
 struct Relaxation {
   LinearProgram program;
-  double unit_ns = 1;            // of the program's cost
-  std::int64_t most_ns = 0;      // slower plans are not covered: the bound is at most this much
+  double unit_ns = 1;        // of the program's cost
+  std::int64_t most_ns = 0;  // slower plans are not covered: the bound is at most this much
 };
 
 /// Over the ops `points` (ascending, none twice) under `budget_bytes`; `free_items` marks storages

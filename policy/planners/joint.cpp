@@ -211,7 +211,8 @@ void refine(const Profile& profile,
     jobs.push_back({std::nullopt, 0});
     for (const Choices& start : starts) jobs.push_back({start, 0});
   }
-  const std::uint64_t work = request.work_limit != 0 ? request.work_limit : default_work(profile.ops.size());
+  const std::uint64_t work =
+      request.work_limit != 0 ? request.work_limit : default_work(profile.ops.size());
   std::vector<std::vector<Instruction>> programs(jobs.size());
   tbb::parallel_for(std::size_t{0}, jobs.size(), [&](std::size_t i) {
     Schedule schedule(model);

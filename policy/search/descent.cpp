@@ -127,8 +127,7 @@ void Descent::segment_costs(std::uint32_t s, std::uint32_t begin, std::uint32_t 
     if (from >= to) continue;
     const auto held = static_cast<std::int64_t>(schedule_.held_bytes(s, spots[i].spot));
     for (std::uint32_t t = from; t < to; ++t) {
-      const std::int64_t rest =
-          static_cast<std::int64_t>(peaks[t] + others_[t]) - held - budget;
+      const std::int64_t rest = static_cast<std::int64_t>(peaks[t] + others_[t]) - held - budget;
       if (rest + bytes <= 0) continue;
       nothing += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest, 0));
       coded += prices_[t] * static_cast<double>(std::max<std::int64_t>(rest + payload, 0));
@@ -153,8 +152,8 @@ double Descent::host_cost(std::uint32_t s,
   const double budget = static_cast<double>(options_.budget_bytes);
   double cost = 0;
   const auto add = [&](std::uint32_t t, double held) {
-    const double rest = static_cast<double>(
-        peaks[t] + others_[t] - schedule_.held_bytes(s, schedule_.spot_at(s, t)));
+    const double rest = static_cast<double>(peaks[t] + others_[t] -
+                                            schedule_.held_bytes(s, schedule_.spot_at(s, t)));
     const double above = std::max(0.0, rest + held - budget) - std::max(0.0, rest - budget);
     cost += prices_[t] * above;
   };
@@ -213,8 +212,7 @@ bool Descent::may_pay(std::uint32_t s) {
   if (item.exact.codec != Codec::kNone || item.lossy.codec != Codec::kNone)
     cheapest = std::min(cheapest, static_cast<double>(item.lossy.once_ns) * 2);
   if (allows(model_.actions, Action::kRecompute) && item.rebuildable)
-    cheapest =
-        std::min(cheapest, static_cast<double>(model_.ops[item.created_by].duration_ns));
+    cheapest = std::min(cheapest, static_cast<double>(model_.ops[item.created_by].duration_ns));
   const std::vector<std::uint64_t>& peaks = schedule_.peaks();
   const std::uint32_t begin = item.created_by + 1;
   const auto end = static_cast<std::uint32_t>(
@@ -224,8 +222,7 @@ bool Descent::may_pay(std::uint32_t s) {
   for (std::uint32_t t = begin; t < end; ++t) {
     const std::uint64_t high = peaks[t] + loads_[t];
     if (high > options_.budget_bytes)
-      gain += prices_[t] *
-              static_cast<double>(std::min(item.bytes, high - options_.budget_bytes));
+      gain += prices_[t] * static_cast<double>(std::min(item.bytes, high - options_.budget_bytes));
   }
   schedule_.add_work((end - begin) / kStagesPerJudge);
   return gain > cheapest;
@@ -256,7 +253,7 @@ bool Descent::find_path(std::uint32_t s) {
     others_is_loads_ = false;
     schedule_.add_work(schedule_.stage_count() / kStagesPerJudge * 4);
   } else if (!others_is_loads_) {
-      others_ = loads_;
+    others_ = loads_;
     others_is_loads_ = true;
   }
   const auto stage_count = static_cast<std::uint32_t>(schedule_.stage_count());
@@ -288,7 +285,8 @@ bool Descent::find_path(std::uint32_t s) {
         if (last && outlives && exit != Spot::kHere) continue;
         const StageValue value = schedule_.judge(stage, {s, static_cast<Spot>(x), exit});
         const double cost =
-            value.legal ? value.cost_ns + excess_cost(stage, value.peak_bytes + others_[stage]) + segment_[index_of(exit)]
+            value.legal ? value.cost_ns + excess_cost(stage, value.peak_bytes + others_[stage]) +
+                              segment_[index_of(exit)]
                         : kInfinite;
         if (x == index_of(now_entry) && exit == now_exit) current += cost;
         if (before + cost >= node.cost[index_of(exit)]) continue;
@@ -375,8 +373,7 @@ bool Descent::try_together(const std::vector<std::uint32_t>& storages, Spot spot
   schedule_.add_work(schedule_.stage_count() / kStagesPerJudge * 2);
   if (objective() < before - 1e-3) return true;
   std::sort(trial_stages_.begin(), trial_stages_.end());
-  trial_stages_.erase(std::unique(trial_stages_.begin(), trial_stages_.end()),
-                      trial_stages_.end());
+  trial_stages_.erase(std::unique(trial_stages_.begin(), trial_stages_.end()), trial_stages_.end());
   static const std::vector<std::uint32_t> kNone;
   for (std::size_t i = 0; i < storages.size(); ++i)
     schedule_.move(storages[i], std::move(old[i]), i + 1 < storages.size() ? kNone : trial_stages_);

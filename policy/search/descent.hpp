@@ -75,7 +75,7 @@ class Descent {
   DescentOptions options_;
   Random random_;
   std::vector<double> prices_;  // per stage: ns per byte above the budget
-  double unit_price_ = 0;  // ns of forward per movable byte
+  double unit_price_ = 0;       // ns of forward per movable byte
   struct Range {
     std::uint32_t from = 0, to = 0;  // stages
   };
@@ -97,8 +97,8 @@ class Descent {
   std::vector<Node> nodes_;
   double segment_[kSpotCount] = {};  // by spot
   LinkLoad load_, own_load_;
-  bool loaded_ = false;           // some storage uses the link
-  bool others_is_loads_ = false;  // others_ equals loads_
+  bool loaded_ = false;                // some storage uses the link
+  bool others_is_loads_ = false;       // others_ equals loads_
   const LinkLoad* link_ = nullptr;     // load_, or own_load_ without the storage at hand
   std::vector<std::uint64_t> loads_;   // per stage: both queues of load_
   std::vector<std::uint64_t> others_;  // per stage: both queues of *link_

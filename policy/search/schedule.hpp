@@ -66,7 +66,8 @@ class Schedule {
   std::size_t stage_count() const { return values_.size(); }
   bool is_legal(std::uint32_t stage) const { return values_[stage].legal; }
   const std::vector<std::uint64_t>& peaks() const { return peaks_; }
-  /// The link's load if nothing but `without` (if any) were as it is. First in, first out; no stalls.
+  /// The link's load if nothing but `without` (if any) were as it is. First in, first out; no
+  /// stalls.
   void link_load(LinkLoad* load, std::uint32_t without = StorageId::kNoneValue) const;
   /// The least that any way to the host and back costs `storage` in time and at the link's price.
   double least_copy_cost(std::uint32_t storage) const;
@@ -129,8 +130,8 @@ class Schedule {
   std::vector<std::vector<std::uint32_t>> chains_;  // per stage: ops that run again, ascending
   std::vector<std::vector<std::uint32_t>> reruns_;  // per op
   std::vector<std::vector<std::uint32_t>> arrivals_, departures_;  // per stage: storages
-  std::vector<double> out_bytes_, in_bytes_;  // per stage: copies issued in it
-  std::size_t link_users_ = 0;                     // transitions to and from the host
+  std::vector<double> out_bytes_, in_bytes_;                       // per stage: copies issued in it
+  std::size_t link_users_ = 0;  // transitions to and from the host
   double cost_ns_ = 0;
   std::size_t illegal_stages_ = 0;
   std::uint64_t work_ = 0;

@@ -46,7 +46,9 @@ bool is_of_the_step(const Storage& storage) {
 }  // namespace
 
 StepModel::StepModel(const Profile& profile, const DeviceModel& device, const PlanRequest& request)
-    : actions(request.actions), out_bytes_per_ns(device.d2h_gbps), in_bytes_per_ns(device.h2d_gbps) {
+    : actions(request.actions),
+      out_bytes_per_ns(device.d2h_gbps),
+      in_bytes_per_ns(device.h2d_gbps) {
   const std::size_t op_count = profile.ops.size();
   const std::size_t storage_count = profile.storages.size();
   items.resize(storage_count);

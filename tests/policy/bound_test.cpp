@@ -29,10 +29,10 @@ std::uint64_t first_seed() {
 /// Links and memory of random speed, so that every lever is the best one now and then.
 DeviceModel random_device(Random* random) {
   DeviceModel device = simple_device();
-  device.d2h_gbps = 1.0 + static_cast<double>(random->below(40));
-  device.h2d_gbps = 1.0 + static_cast<double>(random->below(40));
+  device.d2h_gbps = 0.5 * static_cast<double>(std::uint64_t{1} << random->below(8));
+  device.h2d_gbps = 0.5 * static_cast<double>(std::uint64_t{1} << random->below(8));
   device.copy_latency_ns = random->below(50);
-  device.hbm_gbps = 20.0 + static_cast<double>(random->below(400));
+  device.hbm_gbps = 5.0 * static_cast<double>(std::uint64_t{1} << random->below(8));
   device.launch_ns = random->below(50);
   return device;
 }
@@ -65,7 +65,7 @@ std::vector<Variant> variants() {
 
 /// How often a search reached the truth, to see that the test could fail.
 struct Tally {
-  int steps = 0, above_keep_all = 0, tight = 0;
+  int steps = 0, above_keep_all = 0, said = 0, tight = 0;
 };
 
 void check_against_all_programs(std::uint64_t seed,
@@ -112,6 +112,7 @@ void check_against_all_programs(std::uint64_t seed,
     CHECK(bound.bound_ns <= best.step_ns);
     if (variant.options.effort != BoundEffort::kBest) continue;
     if (best.step_ns > summary.compute_ns) ++tally->above_keep_all;
+    if (bound.bound_ns > summary.compute_ns) ++tally->said;
     if (best.step_ns > summary.compute_ns &&
         static_cast<double>(bound.bound_ns - summary.compute_ns) >=
             0.5 * static_cast<double>(best.step_ns - summary.compute_ns))
@@ -126,23 +127,30 @@ TEST_SUITE("property") {
     const std::uint64_t begin = first_seed();
     MESSAGE("seeds from " << begin);
     Tally tally;
-    for (std::uint64_t seed = begin; seed < begin + 150; ++seed)
-      check_against_all_programs(seed, static_cast<std::uint32_t>(3 + seed % 5), kKeepOrRecompute, false, 60'000, &tally);
-    MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, bound at "
-                        << "half their overhead or more in " << tally.tight);
-    CHECK(tally.above_keep_all >= 20);
+    for (std::uint64_t seed = begin; seed < begin + 60; ++seed)
+      check_against_all_programs(
+          seed, static_cast<std::uint32_t>(3 + seed % 5), kKeepOrRecompute, false, 10'000, &tally);
+    MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, the bound "
+                        << "too in " << tally.said << ", by half of it or more in " << tally.tight);
+    CHECK(tally.above_keep_all >= 10);
+    CHECK(tally.said >= 5);
   }
 
   TEST_CASE("no program of a tiny step is faster than the bound, whatever levers it pulls") {
     const std::uint64_t begin = first_seed();
     MESSAGE("seeds from " << begin);
     Tally tally;
-    for (std::uint64_t seed = begin; seed < begin + 120; ++seed)
-      check_against_all_programs(
-          seed, static_cast<std::uint32_t>(2 + seed % 3), kAllActions, seed % 4 == 0, 20'000, &tally);
-    MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, bound at "
-                        << "half their overhead or more in " << tally.tight);
-    CHECK(tally.above_keep_all >= 20);
+    for (std::uint64_t seed = begin; seed < begin + 60; ++seed)
+      check_against_all_programs(seed,
+                                 static_cast<std::uint32_t>(2 + seed % 3),
+                                 kAllActions,
+                                 seed % 4 == 0,
+                                 6'000,
+                                 &tally);
+    MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, the bound "
+                        << "too in " << tally.said << ", by half of it or more in " << tally.tight);
+    CHECK(tally.above_keep_all >= 10);
+    CHECK(tally.said >= 5);
   }
 
   TEST_CASE("no plan of any planner is faster than the bound") {

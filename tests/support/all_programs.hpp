@@ -191,8 +191,8 @@ class AllPrograms {
         if (place.device != kPayload) return false;
         state->now_ns = std::max(state->now_ns, place.ready_ns);
         if (!take(state, storage.bytes)) return false;
-        state->now_ns += device_.codec_ns(
-            static_cast<Codec>(place.codec), storage.tag.dtype, storage.bytes);
+        state->now_ns +=
+            device_.codec_ns(static_cast<Codec>(place.codec), storage.tag.dtype, storage.bytes);
         state->held -= bytes_of(s, place, kPayload);
         place.device = kBytes;
         place.ready_ns = state->now_ns;
@@ -227,8 +227,7 @@ class AllPrograms {
   // Every time that still matters; what has passed is `now`.
   std::vector<std::int64_t> times_of(const State& state) const {
     const auto from_now = [&](std::int64_t at) { return std::max(at, state.now_ns); };
-    std::vector<std::int64_t> times = {
-        state.now_ns, from_now(state.out_ns), from_now(state.in_ns)};
+    std::vector<std::int64_t> times = {state.now_ns, from_now(state.out_ns), from_now(state.in_ns)};
     for (const PlaceOf& place : state.places) {
       times.push_back(place.device != kNowhere ? from_now(place.ready_ns) : 0);
       times.push_back(place.host != kNowhere ? from_now(place.host_ns) : 0);
@@ -260,9 +259,10 @@ class AllPrograms {
     };
     for (const auto& other : seen)
       if (below(other, times)) return true;
-    seen.erase(std::remove_if(
-                   seen.begin(), seen.end(), [&](const auto& other) { return below(times, other); }),
-               seen.end());
+    seen.erase(
+        std::remove_if(
+            seen.begin(), seen.end(), [&](const auto& other) { return below(times, other); }),
+        seen.end());
     seen.push_back(times);
     return false;
   }
