@@ -198,7 +198,7 @@ class DevicePool {
   // pool_quick.cpp: the hot path.
   cu::DevicePtr allocate_quickly(std::uint64_t bytes, StreamRef stream, TagId tag);
   bool free_quickly(cu::DevicePtr pointer, StreamRef stream, StreamPoint* to_mark);
-  BlockIndex take_cut(LabelIndex label, Quanta quanta) SPW_REQUIRES(mutex_);
+  BlockIndex take_cut(StreamState& state, Quanta quanta) SPW_REQUIRES(mutex_);
   [[nodiscard]] bool is_calm() const SPW_REQUIRES(mutex_) {
     return stats_.free_count >= calm_free_count_;
   }

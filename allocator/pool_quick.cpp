@@ -138,10 +138,18 @@ BlockIndex DevicePool::take_ready(LabelIndex label, Quanta quanta) {
                      BlockState::kLive);
 }
 
-// None kept of this size: out of a larger one.
-BlockIndex DevicePool::take_cut(LabelIndex label, Quanta quanta) {
+// None kept of this size: out of a larger one. What is kept merges a few blocks at a time until
+// there is one, so that no call pays for all of it.
+BlockIndex DevicePool::take_cut(StreamState& state, Quanta quanta) {
+  constexpr std::uint32_t kMergedAtOnce = 8;
   if (!space_.reserve(2)) return kNoBlock;
+  const LabelIndex label = state.arena_label;
   BlockIndex index = take_ready(label, quanta);
+  while (index == kNoBlock && state.kept.count() != 0) {
+    for (std::uint32_t i = 0; i < kMergedAtOnce && state.kept.count() != 0; ++i)
+      merge(state.kept.take_any(space_.blocks()));
+    index = take_ready(label, quanta);
+  }
   if (index == kNoBlock && has_kept_) {
     merge_kept();
     index = take_ready(label, quanta);
@@ -163,7 +171,7 @@ inline cu::DevicePtr DevicePool::allocate_quickly(std::uint64_t bytes,
     return 0;
   BlockIndex index = state->kept.take(space_.blocks(), quanta);
   if (index == kNoBlock) [[unlikely]] {
-    index = take_cut(state->arena_label, quanta);
+    index = take_cut(*state, quanta);
     if (index == kNoBlock) return 0;
   }
   Block& block = space_.at(index);
