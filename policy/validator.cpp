@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device bytes are a list of holdings with a begin and, once known, an end; every check adds up the
-// whole list again.
+// Bytes are a sum of what is open and a list of what is about to end; every check adds it up
+// again.
 #include "policy/validator.hpp"
 
 #include <algorithm>
@@ -10,11 +10,44 @@
 namespace spillway {
 namespace {
 
-constexpr std::int64_t kOpen = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
-struct Holding {
-  std::int64_t until_ns;
-  std::uint64_t bytes;
+/// Bytes of one kind of memory: what is held until further notice, and what ends at a known time.
+class Ledger {
+ public:
+  void open(std::uint64_t bytes) { open_bytes_ += bytes; }
+  /// What was opened ends at `at_ns`.
+  void close(std::uint64_t bytes, std::int64_t at_ns) {
+    open_bytes_ -= bytes;
+    ending_.push_back({at_ns, bytes});
+  }
+  /// Adds up everything that has not ended at `now_ns`; what has is forgotten.
+  std::uint64_t held(std::int64_t now_ns) {
+    std::uint64_t sum = open_bytes_;
+    std::size_t kept = 0;
+    for (const Ending& ending : ending_) {
+      if (ending.at_ns <= now_ns) continue;
+      sum += ending.bytes;
+      ending_[kept++] = ending;
+    }
+    ending_.resize(kept);
+    return sum;
+  }
+  /// When the next bytes end after `now_ns`; kNever when none do.
+  std::int64_t next_end_ns(std::int64_t now_ns) const {
+    std::int64_t next_ns = kNever;
+    for (const Ending& ending : ending_)
+      if (ending.at_ns > now_ns) next_ns = std::min(next_ns, ending.at_ns);
+    return next_ns;
+  }
+
+ private:
+  struct Ending {
+    std::int64_t at_ns;
+    std::uint64_t bytes;
+  };
+  std::uint64_t open_bytes_ = 0;
+  std::vector<Ending> ending_;
 };
 
 struct Content {
@@ -26,8 +59,6 @@ struct Content {
   bool lossy = false;     // went through a lossy codec
   bool outlives = false;  // the plan drops it, not the step
   Codec codec = Codec::kNone;
-  std::size_t holding = 0;  // index while on the device
-  std::size_t pinned = 0;   // index while on the host
   std::int64_t usable_ns = 0;
   std::int64_t host_ns = 0;
   std::uint32_t version = 0;
@@ -99,21 +130,12 @@ class Judge {
                : info.bytes;
   }
 
-  std::uint64_t bytes_held() {
-    std::uint64_t sum = 0;
-    for (const Holding& holding : device_holdings_)
-      sum += holding.until_ns > now_ns_ ? holding.bytes : 0;
-    return sum;
-  }
-
   // Waits, as the stream would, until `bytes` more fit; then holds them until further notice.
-  std::size_t hold(std::uint64_t bytes, std::uint32_t storage) {
-    std::uint64_t held = bytes_held();
+  void hold(std::uint64_t bytes, std::uint32_t storage) {
+    std::uint64_t held = on_device_.held(now_ns_);
     while (options_.budget_bytes != 0 && held + bytes > options_.budget_bytes) {
-      std::int64_t next_ns = kOpen;
-      for (const Holding& holding : device_holdings_)
-        if (holding.until_ns > now_ns_) next_ns = std::min(next_ns, holding.until_ns);
-      if (next_ns == kOpen) {
+      const std::int64_t next_ns = on_device_.next_end_ns(now_ns_);
+      if (next_ns == kNever) {
         breaks(Law::kOverBudget,
                std::to_string(held + bytes) + " bytes are needed for " +
                    (storage < contents_.size() ? name(storage) : std::string("scratch")) +
@@ -121,29 +143,22 @@ class Judge {
         break;
       }
       now_ns_ = next_ns;
-      held = bytes_held();
+      held = on_device_.held(now_ns_);
     }
     verdict_.peak_bytes = std::max(verdict_.peak_bytes, held + bytes);
-    // Ended holdings are of no interest any more; their places are used again.
-    for (std::size_t i = 0; i < device_holdings_.size(); ++i) {
-      if (device_holdings_[i].until_ns > now_ns_) continue;
-      device_holdings_[i] = {kOpen, bytes};
-      return i;
-    }
-    device_holdings_.push_back({kOpen, bytes});
-    return device_holdings_.size() - 1;
+    on_device_.open(bytes);
   }
 
   void place(std::uint32_t storage, std::uint64_t bytes) {
     Content& content = contents_[storage];
-    if (bytes > 0) content.holding = hold(bytes, storage);
+    if (bytes > 0) hold(bytes, storage);
     content.on_device = true;
     content.dropped = false;
     content.usable_ns = now_ns_;
   }
 
   void release(std::uint32_t storage, std::int64_t at_ns) {
-    if (size_of(storage) > 0) device_holdings_[contents_[storage].holding].until_ns = at_ns;
+    on_device_.close(size_of(storage), at_ns);
     contents_[storage].on_device = false;
   }
 
@@ -207,10 +222,9 @@ class Judge {
       place(storage, profile_.storages[storage].bytes);
       contents_[storage].encoded = contents_[storage].lossy = false;
     }
-    const bool uses_scratch = scratch > 0;
-    const std::size_t scratch_holding = uses_scratch ? hold(scratch, StorageId::kNoneValue) : 0;
+    if (scratch > 0) hold(scratch, StorageId::kNoneValue);
     now_ns_ += static_cast<std::int64_t>(op.duration_ns);
-    if (uses_scratch) device_holdings_[scratch_holding].until_ns = now_ns_;
+    on_device_.close(scratch, now_ns_);
     if (again) return;
     for (const std::uint32_t storage : ends_after_[instruction.target]) {
       Content& content = contents_[storage];
@@ -219,8 +233,7 @@ class Judge {
         continue;
       }
       if (content.on_device) release(storage, std::max(now_ns_, content.usable_ns));
-      if (content.on_host)
-        host_holdings_[content.pinned].until_ns = std::max(now_ns_, content.host_ns);
+      if (content.on_host) on_host_.close(size_of(storage), std::max(now_ns_, content.host_ns));
       content.on_host = content.dropped = false;
       content.over = true;
     }
@@ -273,13 +286,12 @@ class Judge {
           return illegal("takes no such codec");
         wait_for(storage);
         const std::uint64_t payload = payload_bytes(instruction.codec, info.tag.dtype, info.bytes);
-        const std::size_t payload_holding = hold(payload, storage);
+        hold(payload, storage);
         now_ns_ += device_.codec_ns(instruction.codec, info.tag.dtype, info.bytes);
         release(storage, now_ns_);
         content.on_device = content.encoded = true;
         content.codec = instruction.codec;
         took_[storage].codec[static_cast<std::size_t>(instruction.codec)] = true;
-        content.holding = payload_holding;
         content.lossy = content.lossy || !is_lossless(instruction.codec);
         content.usable_ns = now_ns_;
         return;
@@ -288,12 +300,11 @@ class Judge {
         if (!content.on_device || !content.encoded)
           return illegal("is decompressed but not compressed on the device");
         wait_for(storage);
-        const std::size_t bytes_holding = hold(info.bytes, storage);
+        hold(info.bytes, storage);
         now_ns_ += device_.codec_ns(content.codec, info.tag.dtype, info.bytes);
         release(storage, now_ns_);
         content.on_device = true;
         content.encoded = false;
-        content.holding = bytes_holding;
         content.usable_ns = now_ns_;
         return;
       }
@@ -303,11 +314,8 @@ class Judge {
         const std::uint64_t bytes = size_of(storage);
         const std::int64_t begin_ns = std::max({now_ns_, out_free_ns_, content.usable_ns});
         out_free_ns_ = begin_ns + device_.offload_ns(bytes);
-        content.pinned = host_holdings_.size();
-        host_holdings_.push_back({kOpen, bytes});
-        std::uint64_t pinned = 0;
-        for (const Holding& holding : host_holdings_)
-          pinned += holding.until_ns > now_ns_ ? holding.bytes : 0;
+        on_host_.open(bytes);
+        const std::uint64_t pinned = on_host_.held(now_ns_);
         if (options_.pinned_bytes != 0 && pinned > options_.pinned_bytes)
           breaks(Law::kPinnedOverBudget,
                  name(storage) + ": " + std::to_string(pinned) + " pinned bytes");
@@ -328,7 +336,7 @@ class Judge {
         content.usable_ns = in_free_ns_;
         content.encoded = encoded;
         content.on_host = false;
-        host_holdings_[content.pinned].until_ns = in_free_ns_;
+        on_host_.close(bytes, in_free_ns_);
         return;
       }
       default:
@@ -393,8 +401,8 @@ class Judge {
   std::vector<std::vector<std::uint32_t>> made_by_;
   std::vector<std::vector<std::uint32_t>> ends_after_;
   std::vector<std::uint32_t> seen_versions_;  // per use: the input's version when the op first ran
-  std::vector<Holding> device_holdings_;
-  std::vector<Holding> host_holdings_;
+  Ledger on_device_;
+  Ledger on_host_;
   std::size_t at_ = 0;
   std::uint32_t next_op_ = 0;
   std::int64_t now_ns_ = 0;
@@ -447,6 +455,17 @@ Verdict validate_timeline(const Profile& profile,
   Verdict verdict;
   std::array<std::int64_t, 3> lane_free_ns = {0, 0, 0};
   std::vector<std::int64_t> copied_back_ns(profile.storages.size(), 0);
+  // A copy moves the bytes, or the payload of a codec that the program uses on them.
+  std::vector<std::uint64_t> least_copy_bytes;
+  for (const Storage& storage : profile.storages) least_copy_bytes.push_back(storage.bytes);
+  for (const Instruction& instruction : plan.program) {
+    if (instruction.kind != InstructionKind::kCompress ||
+        instruction.target >= least_copy_bytes.size())
+      continue;
+    const Storage& storage = profile.storages[instruction.target];
+    std::uint64_t& least = least_copy_bytes[instruction.target];
+    least = std::min(least, payload_bytes(instruction.codec, storage.tag.dtype, storage.bytes));
+  }
   std::vector<std::size_t> order(timeline.slices.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -471,12 +490,7 @@ Verdict validate_timeline(const Profile& profile,
                "op " + std::to_string(slice.target) + " starts before its input is back"});
       continue;
     }
-    const Storage& storage = profile.storages[slice.target];
-    const Codec codec =
-        slice.target < plan.decisions.size() ? plan.decisions[slice.target].codec : Codec::kNone;
-    std::uint64_t least_bytes = storage.bytes;
-    if (codec != Codec::kNone)
-      least_bytes = std::min(least_bytes, payload_bytes(codec, storage.tag.dtype, storage.bytes));
+    const std::uint64_t least_bytes = least_copy_bytes[slice.target];
     const double gbps = slice.lane == Lane::kOffloadCopy ? device.d2h_gbps : device.h2d_gbps;
     if (static_cast<double>(slice.end_ns - slice.begin_ns) * gbps <
         static_cast<double>(least_bytes) * 0.999999)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The judge: replays a plan's program step by step and says which law it breaks. Shares no code
-// with planners, lowering or the simulator; slower and simpler on purpose (it recounts all device
-// bytes from scratch wherever it looks).
+// with planners, lowering or the simulator; slower and simpler on purpose.
 #pragma once
 
 #include "policy/device_model.hpp"

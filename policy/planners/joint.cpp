@@ -64,7 +64,7 @@ std::vector<Choices> preset_pool(const Profile& profile,
   return pool;
 }
 
-std::vector<Weights> portfolio_of(const Levers& levers) {
+std::vector<Weights> portfolio_of(const Levers& levers, std::size_t op_count) {
   std::vector<Weights> portfolio;
   const auto add = [&](double link, bool offload, bool recompute, bool coded) {
     Weights weights;
@@ -78,13 +78,16 @@ std::vector<Weights> portfolio_of(const Levers& levers) {
   // The price of the link matters only beside another lever.
   const bool rivals = levers.offload && (levers.recompute || levers.compress);
   if (rivals) {
+    // Long steps get the middle of the range only.
+    const bool brief = op_count > 4096;
     for (const double link : {0.0, 0.05, 0.3, 1.0, 3.0}) {
+      if (brief && link != 0.05 && link != 0.3) continue;
       add(link, true, levers.recompute, false);
-      if (levers.compress) add(link, true, levers.recompute, true);
+      if (levers.compress && !brief) add(link, true, levers.recompute, true);
     }
-    if (levers.recompute) add(1.0, false, true, false);
+    if (levers.recompute && !brief) add(1.0, false, true, false);
   }
-  add(1.0, levers.offload, levers.recompute && !rivals, false);
+  if (!rivals || op_count <= 4096) add(1.0, levers.offload, levers.recompute && !rivals, false);
   return portfolio;
 }
 
@@ -184,7 +187,7 @@ class Contest {
 
 // Judged stages per run of the local search: linear in the step up to a second or so of time.
 std::uint64_t default_work(std::size_t op_count) {
-  return std::clamp<std::uint64_t>(600 * op_count, 20'000, 1'000'000);
+  return std::clamp<std::uint64_t>(6 * op_count * op_count / 10, 20'000, 1'000'000);
 }
 
 /// One run of the local search: where it starts (nothing: keep-all) and what it pays for the link.
@@ -248,17 +251,23 @@ PlanOutcome plan_joint(const Profile& profile,
       return outcome_of(profile, device, request, gaps, least_memory, "joint");
   }
   Contest contest(profile, device, request, gaps, lowering);
-  Greedy greedy(profile, summary, device, request, gaps, lowering);
   std::vector<Choices> pool = preset_pool(profile, request, gaps, levers);
   const std::size_t presets = pool.size();
-  for (const Weights& weights : portfolio_of(levers)) {
-    pool.push_back(greedy.trim(weights, greedy.solve(weights, keep)));
-    // Recompute alone can fail to converge from nothing; a checkpointing to start from helps where
-    // memory is very tight.
+  // Recompute alone can fail to converge from nothing; a checkpointing to start from helps where
+  // memory is very tight.
+  std::vector<std::pair<Weights, const Choices*>> runs;
+  for (const Weights& weights : portfolio_of(levers, profile.ops.size())) {
+    runs.emplace_back(weights, &keep);
     if (levers.offload) continue;
-    for (std::size_t i = 0; i < presets; ++i)
-      pool.push_back(greedy.trim(weights, greedy.solve(weights, pool[i])));
+    for (std::size_t i = 0; i < presets; ++i) runs.emplace_back(weights, &pool[i]);
   }
+  std::vector<Choices> solved(runs.size());
+  tbb::parallel_for(std::size_t{0}, runs.size(), [&](std::size_t i) {
+    Greedy greedy(profile, summary, device, request, gaps, lowering);
+    solved[i] = greedy.trim(runs[i].first, greedy.solve(runs[i].first, *runs[i].second));
+  });
+  pool.insert(pool.end(), solved.begin(), solved.end());
+  const Greedy greedy(profile, summary, device, request, gaps, lowering);
   // Presets that fit may hold more back than they need to.
   for (std::size_t i = 0; i < presets; ++i) pool.push_back(greedy.trim(Weights{}, pool[i]));
   for (std::size_t i = 0; i < pool.size(); ++i)

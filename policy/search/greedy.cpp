@@ -9,6 +9,9 @@
 namespace spillway {
 namespace {
 
+// Steps above this many ops are looked at more coarsely, so that time stays near linear.
+constexpr std::size_t kShortStepOps = 4096;
+
 struct Candidate {
   double score;
   std::uint32_t gap;
@@ -108,10 +111,10 @@ bool Greedy::keep_inputs_exact(const Lowered& lowered) {
 // by the time for which the stretch exceeds it. Exact for short steps, a sample for long ones; each
 // round lowers again and sees every op.
 void Greedy::find_points() {
-  constexpr std::size_t kPointsMax = 1024;
   points_.clear();
   const std::size_t op_count = instant_bytes_.size();
-  const std::size_t stretch = (op_count + kPointsMax - 1) / kPointsMax;
+  const std::size_t points_max = op_count <= kShortStepOps ? 1024 : 96;
+  const std::size_t stretch = (op_count + points_max - 1) / points_max;
   for (std::size_t begin = 0; begin < op_count; begin += stretch) {
     Point point;
     for (std::size_t op = begin; op < std::min(begin + stretch, op_count); ++op) {
