@@ -101,13 +101,13 @@ double OnlinePolicy::offload_price(const Node& node) const {
   const auto known = memory_.find(node.info.key);
   const bool measured = known != memory_.end() && known->second.copied;
   // Not tried yet: the whole way back may be waited for.
-  const double late_ns = measured ? known->second.late_ns
-                                  : static_cast<double>(copy_ns(back_, node.info.bytes));
+  const double late_ns =
+      measured ? known->second.late_ns : static_cast<double>(copy_ns(back_, node.info.bytes));
   return out_ns + late_ns;
 }
 
-// The cheaper lever's, also where habit still holds to the other: otherwise a tensor whose lever has
-// become dear would never be evicted, and never be seen to have a cheaper one.
+// The cheaper lever's, also where habit still holds to the other: otherwise a tensor whose lever
+// has become dear would never be evicted, and never be seen to have a cheaper one.
 double OnlinePolicy::price(std::uint32_t id) {
   return std::min(recompute_price(id), offload_price(nodes_[id]));
 }
@@ -227,8 +227,8 @@ void OnlinePolicy::arrived(std::uint32_t id,
                            std::int64_t lead_ns_max) {
   Memory& memory = memory_of(nodes_[id]);
   const double weight = memory.copied ? options_.feedback.time_weight : 1.0;
-  memory.late_ns += weight * (static_cast<double>(std::max<std::int64_t>(late_ns, 0)) -
-                              memory.late_ns);
+  memory.late_ns +=
+      weight * (static_cast<double>(std::max<std::int64_t>(late_ns, 0)) - memory.late_ns);
   memory.copied = true;
   if (back_.gbps <= 0) return;
   memory.lead = corrected(memory.lead,

@@ -28,9 +28,9 @@ struct OnlineOptions {
 
 /// A storage as it is made.
 struct OnlineStorage {
-  std::uint64_t key = 0;    // the same in every step for what is the same tensor
+  std::uint64_t key = 0;  // the same in every step for what is the same tensor
   std::uint64_t bytes = 0;
-  std::int64_t op_ns = 0;   // measured time of the op that made it; < 0: not known (yet)
+  std::int64_t op_ns = 0;  // measured time of the op that made it; < 0: not known (yet)
   bool recomputable = false;
   bool offloadable = false;  // neither: never a victim
 };
@@ -93,7 +93,7 @@ class OnlinePolicy {
   struct Memory {
     TimeEstimate time;
     PrefetchLead lead;
-    double late_ns = 0;  // expected wait for its copy back, smoothed
+    double late_ns = 0;   // expected wait for its copy back, smoothed
     bool copied = false;  // late_ns is measured
     LeverChoice lever;
     std::uint64_t priced_in_step = 0;  // the lever is decided once per step

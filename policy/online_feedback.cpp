@@ -38,8 +38,8 @@ LinkRate observed(LinkRate before,
   const double measured = static_cast<double>(bytes) / static_cast<double>(ns);
   if (before.gbps <= 0) return {measured};
   // The weight of n copies of rate_bytes at once: 1 - (1 - w)^n.
-  const double copies =
-      static_cast<double>(bytes) / static_cast<double>(std::max<std::uint64_t>(options.rate_bytes, 1));
+  const double copies = static_cast<double>(bytes) /
+                        static_cast<double>(std::max<std::uint64_t>(options.rate_bytes, 1));
   const double weight = 1.0 - std::pow(1.0 - options.rate_weight, copies);
   // Times add up, rates do not: the average is taken of ns per byte.
   const double ns_per_byte = (1.0 - weight) / before.gbps + weight / measured;
@@ -63,8 +63,8 @@ PrefetchLead corrected(PrefetchLead before,
   if (late_ns > 0) {
     after.ns += std::max(late_ns, step);
   } else if (early_ns > step) {
-    after.ns -= static_cast<std::int64_t>(options.lead_return *
-                                          static_cast<double>(std::min(early_ns - step, before.ns)));
+    after.ns -= static_cast<std::int64_t>(
+        options.lead_return * static_cast<double>(std::min(early_ns - step, before.ns)));
   }
   after.ns = std::clamp<std::int64_t>(after.ns, 0, std::max<std::int64_t>(lead_ns_max, 0));
   return after;

@@ -12,12 +12,12 @@
 namespace spillway {
 
 struct FeedbackOptions {
-  double time_weight = 0.25;    // of a new op time against all before it
-  double rate_weight = 0.2;     // of a new copy against all before it, per copy of `rate_bytes`
+  double time_weight = 0.25;  // of a new op time against all before it
+  double rate_weight = 0.2;   // of a new copy against all before it, per copy of `rate_bytes`
   std::uint64_t rate_bytes = 16u << 20;
-  double lead_step = 0.05;      // least correction of a late prefetch, in copy times (Capuchin)
-  double lead_return = 0.0625;  // part of unused lead that is given back
-  double switch_margin = 0.2;   // a lever must be better by this part of the other's price ...
+  double lead_step = 0.05;         // least correction of a late prefetch, in copy times (Capuchin)
+  double lead_return = 0.0625;     // part of unused lead that is given back
+  double switch_margin = 0.2;      // a lever must be better by this part of the other's price ...
   std::uint32_t switch_steps = 2;  // ... in so many steps in a row
 };
 

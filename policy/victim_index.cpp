@@ -16,8 +16,7 @@ constexpr int kFreeClass = std::numeric_limits<int>::min();
 int VictimIndex::class_of(double price_ns, std::uint64_t bytes) {
   if (!(price_ns > 0) || bytes == 0) return kFreeClass;
   // An infinite price is a class like any other: the last.
-  const double exponent =
-      std::clamp(std::log2(price_ns / static_cast<double>(bytes)), -1e6, 1e6);
+  const double exponent = std::clamp(std::log2(price_ns / static_cast<double>(bytes)), -1e6, 1e6);
   return static_cast<int>(std::floor(exponent * kClassesPerDoubling));
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evictable storages by score, with a victim found without looking at them all: the score is price / (bytes * time since
-// last use), and the last factor moves for all of them with the clock. Storages of nearly the same
-// price per byte share a class; within a class the one used longest ago is best, so a search
-// compares one storage per class that is not empty: tens, whatever their number.
+// Evictable storages by score, with a victim found without looking at them all: the score is price
+// / (bytes * time since last use), and the last factor moves for all of them with the clock.
+// Storages of nearly the same price per byte share a class; within a class the one used longest ago
+// is best, so a search compares one storage per class that is not empty: tens, whatever their
+// number.
 #pragma once
 
 #include <cstdint>

@@ -122,8 +122,8 @@ TEST_SUITE("property") {
         const LabResult result = run_online(log, policy, random, options);
         if (!result.done || reference.value().end != DtrEnd::kOk) continue;
         online_sum += static_cast<double>(result.clock_ns) / static_cast<double>(result.first_ns);
-        dtr_sum += static_cast<double>(reference.value().clock_ns) /
-                   static_cast<double>(log.model_ns());
+        dtr_sum +=
+            static_cast<double>(reference.value().clock_ns) / static_cast<double>(log.model_ns());
         ++runs;
       }
     }
@@ -191,20 +191,20 @@ TEST_SUITE("property") {
       }
       return log;
     };
-    const auto switches = [gbps](const DtrLog& log, const FeedbackOptions& feedback,
-                                 std::uint64_t seed) {
-      OnlineOptions options;
-      options.feedback = feedback;
-      options.d2h_gbps = options.h2d_gbps = gbps;
-      OnlinePolicy policy(options);
-      Random random(seed);
-      LabOptions lab;
-      lab.budget_bytes = peak_of(log) * 7 / 10;
-      lab.noise = 0.2;
-      lab.link_gbps = gbps;
-      for (int step = 0; step < 30; ++step) CHECK(run_online(log, policy, random, lab).done);
-      return policy.switch_count();
-    };
+    const auto switches =
+        [gbps](const DtrLog& log, const FeedbackOptions& feedback, std::uint64_t seed) {
+          OnlineOptions options;
+          options.feedback = feedback;
+          options.d2h_gbps = options.h2d_gbps = gbps;
+          OnlinePolicy policy(options);
+          Random random(seed);
+          LabOptions lab;
+          lab.budget_bytes = peak_of(log) * 7 / 10;
+          lab.noise = 0.2;
+          lab.link_gbps = gbps;
+          for (int step = 0; step < 30; ++step) CHECK(run_online(log, policy, random, lab).done);
+          return policy.switch_count();
+        };
     FeedbackOptions nervous;
     nervous.switch_margin = 0;
     nervous.switch_steps = 1;

@@ -56,19 +56,19 @@ Ratios compare(const DtrLog& log, double part, double noise, std::uint64_t seed)
   for (int step = 0; step < kSteps; ++step) {
     const LabResult result = run_online(log, policy, random, options);
     REQUIRE(result.done);
-    ratios.online += static_cast<double>(result.clock_ns) /
-                     static_cast<double>(result.first_ns) / kSteps;
+    ratios.online +=
+        static_cast<double>(result.clock_ns) / static_cast<double>(result.first_ns) / kSteps;
     searches += result.drops;
     candidates += result.candidates;
   }
   const auto engine = run_dtr(log, DtrScore::kEq, options.budget_bytes);
   REQUIRE(engine.ok());
   REQUIRE(engine.value().end == DtrEnd::kOk);
-  ratios.engine = static_cast<double>(engine.value().clock_ns) / static_cast<double>(log.model_ns());
+  ratios.engine =
+      static_cast<double>(engine.value().clock_ns) / static_cast<double>(log.model_ns());
   ratios.compared_per_search =
       static_cast<double>(policy.compared()) / static_cast<double>(searches);
-  ratios.candidates_per_search =
-      static_cast<double>(candidates) / static_cast<double>(searches);
+  ratios.candidates_per_search = static_cast<double>(candidates) / static_cast<double>(searches);
   return ratios;
 }
 
@@ -86,8 +86,14 @@ TEST_CASE("online, recorded steps with noise cost what DTR's h_eq costs with non
     for (const double part : {0.8, 0.6}) {
       CAPTURE(part);
       const Ratios ratios = compare(log, part, 0.15, seed);
-      MESSAGE("online ", ratios.online, ", engine ", ratios.engine, "; compared ",
-              ratios.compared_per_search, " of ", ratios.candidates_per_search);
+      MESSAGE("online ",
+              ratios.online,
+              ", engine ",
+              ratios.engine,
+              "; compared ",
+              ratios.compared_per_search,
+              " of ",
+              ratios.candidates_per_search);
       CHECK(ratios.online - 1 <= (ratios.engine - 1) * 1.5 + 0.01);
       CHECK(ratios.compared_per_search < 80);
     }
@@ -99,8 +105,7 @@ TEST_CASE("a made-up step with noise costs near what the engine's h_eq costs") {
   MESSAGE("SPILLWAY_TEST_SEED=", seed);
   for (const char* name : {"residual.log", "recurrent.log"}) {
     CAPTURE(std::string(name));
-    const DtrLog log =
-        log_at(test::source_dir() / "tests/integration/trace/dtr_samples" / name);
+    const DtrLog log = log_at(test::source_dir() / "tests/integration/trace/dtr_samples" / name);
     const Ratios ratios = compare(log, 0.7, 0.2, seed);
     MESSAGE("online ", ratios.online, ", engine ", ratios.engine);
     CHECK(ratios.online - 1 <= (ratios.engine - 1) * 1.5 + 0.02);
