@@ -7,20 +7,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace spillway {
 
-void Candidates::add_order(std::span<const std::uint32_t> order) {
+std::uint64_t Candidates::add_order(std::span<const std::uint32_t> order) {
   Result<Plan> plan = plan_of_order(profile_, order, true, policy_, request_.budget_bytes);
-  if (plan.ok()) add(std::move(plan).value());
+  return plan.ok() ? add(std::move(plan).value()) : std::numeric_limits<std::uint64_t>::max();
 }
 
-void Candidates::add(Plan plan) {
+std::uint64_t Candidates::add(Plan plan) {
   SimOptions options;
   options.budget_bytes = request_.budget_bytes;
   options.pinned_bytes = request_.pinned_bytes;
   const auto sim = simulate(profile_, device_, plan, options);
-  if (!sim.ok()) return;
+  if (!sim.ok()) return std::numeric_limits<std::uint64_t>::max();
   plan.policy = policy_;
   plan.budget_bytes = request_.budget_bytes;
   const std::int64_t ns = sim.value().step_ns;
@@ -29,12 +30,13 @@ void Candidates::add(Plan plan) {
     best_ns_ = ns;
     best_bytes_ = bytes;
     best_ = std::move(plan);
-    return;
+    return bytes;
   }
-  if (sim.value().fits || (smallest_ && bytes >= smallest_bytes_)) return;
+  if (sim.value().fits || (smallest_ && bytes >= smallest_bytes_)) return bytes;
   smallest_bytes_ = bytes;
   smallest_op_ = sim.value().min_budget_op;
   smallest_ = std::move(plan);
+  return bytes;
 }
 
 PlanOutcome Candidates::finish() {

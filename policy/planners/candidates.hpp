@@ -15,8 +15,9 @@
 
 namespace spillway {
 
-/// The set of programs must not depend on the budget: then a larger budget never gives a slower
-/// step, and the budget that Infeasible names is enough.
+/// Where the set of programs does not depend on the budget, a larger budget never gives a slower
+/// step. The programs of a planner that finds none that fits must not depend on it: then the budget
+/// that Infeasible names is enough.
 class Candidates {
  public:
   Candidates(const Profile& profile,
@@ -25,9 +26,10 @@ class Candidates {
              std::string policy)
       : profile_(profile), device_(device), request_(request), policy_(std::move(policy)) {}
 
-  /// An order that turns out not to be legal is left out.
-  void add_order(std::span<const std::uint32_t> order);
-  void add(Plan plan);
+  /// Both return the smallest budget that the program runs in; what turns out not to be legal is
+  /// left out, and needs more than anything.
+  std::uint64_t add_order(std::span<const std::uint32_t> order);
+  std::uint64_t add(Plan plan);
   [[nodiscard]] bool empty() const { return !smallest_ && !best_; }
 
   /// The fastest plan that fits (then the one that needs least), or Infeasible.

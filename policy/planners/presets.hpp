@@ -39,6 +39,7 @@ SPW_DECLARE_PLANNER(plan_capuchin);
 SPW_DECLARE_PLANNER(plan_revolve);
 SPW_DECLARE_PLANNER(plan_rotor);
 SPW_DECLARE_PLANNER(plan_bptt);
+SPW_DECLARE_PLANNER(plan_pofo);
 SPW_DECLARE_PLANNER(plan_joint);
 #undef SPW_DECLARE_PLANNER
 

@@ -11,6 +11,21 @@
 #include <algorithm>
 
 namespace spillway {
+namespace {
+
+/// Op runs that schedules with that many checkpoints add, about.
+std::uint64_t repeated_ops(const ProfileChain& chain, std::uint32_t checkpoints) {
+  std::uint64_t runs = 0;
+  for (const ChainRound& round : chain.rounds) {
+    const std::uint64_t stages = round.stages.size();
+    const std::uint64_t ops = round.backward_begin - round.begin_op;
+    runs +=
+        revolve_forward_steps(static_cast<std::uint32_t>(stages), checkpoints) * (ops / stages + 1);
+  }
+  return runs;
+}
+
+}  // namespace
 
 PlanOutcome plan_revolve(const Profile& profile,
                          const ProfileSummary& /*summary*/,
@@ -28,7 +43,12 @@ PlanOutcome plan_revolve(const Profile& profile,
     counts = request.budget_bytes == 0 ? std::vector<std::uint32_t>{longest}
                                        : thinned(longest, candidate_limit(profile));
   Candidates candidates(profile, device, request, policy_text("revolve", request));
+  // Few checkpoints in a long chain repeat quadratically often: hours of compute, and of planning.
+  constexpr std::uint64_t kMostRepeats = 1'000'000;
   for (const std::uint32_t checkpoints : counts) {
+    if (request.k == 0 && checkpoints != counts.back() &&
+        repeated_ops(chain, checkpoints) > kMostRepeats)
+      continue;
     std::vector<ChainSchedule> schedules;
     for (const ChainRound& round : chain.rounds)
       schedules.push_back(

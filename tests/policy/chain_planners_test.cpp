@@ -4,6 +4,7 @@
 #include "policy/chain/revolve.hpp"
 #include "policy/planner.hpp"
 #include "policy/simulator.hpp"
+#include "policy/validator.hpp"
 #include "tests/support/profile_maker.hpp"
 
 #include <doctest/doctest.h>
@@ -91,6 +92,32 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("pofo moves what recompute would cost more for, and is rotor where the link is slow") {
+    const Profile profile = chain_profile(24, 100, 50, 100, 200);
+    DeviceModel device = simple_device();
+    const auto plan_with = [&](double gbps) {
+      device.d2h_gbps = device.h2d_gbps = gbps;
+      PlanRequest request;
+      const Planner* planner = find_planner("pofo", &request).value();
+      request.budget_bytes = 50 + 1200;
+      return std::get<Plan>(planner->plan(profile, summarize(profile), device, request));
+    };
+    const Plan fast = plan_with(2);
+    SimOptions options;
+    options.budget_bytes = fast.budget_bytes;
+    const SimResult with_link = simulate(profile, device, fast, options).value();
+    CHECK(with_link.fits);
+    CHECK(with_link.offload_bytes > 0);
+    const Plan slow = plan_with(0.001);
+    const SimResult without = simulate(profile, device, slow, options).value();
+    CHECK(without.offload_bytes == 0);
+    CHECK(with_link.step_ns < without.step_ns);
+    const SimResult rotor =
+        run(profile, std::get<Plan>(plan_by("rotor", profile, fast.budget_bytes)));
+    CHECK(with_link.step_ns < rotor.step_ns);
+    CHECK(without.step_ns <= rotor.step_ns + rotor.step_ns / 20);
+  }
+
   TEST_CASE("chain planners leave a trace whose ops cannot run again as it is") {
     ProfileMaker maker;
     for (std::uint64_t i = 1; i <= 6; ++i) {
@@ -100,7 +127,7 @@ TEST_SUITE("unit") {
     for (std::uint64_t i = 6; i >= 1; --i) maker.free(i);
     const Profile profile = maker.must_finish();
     REQUIRE(!profile.can_recompute);
-    for (const char* policy : {"revolve", "rotor", "bptt:internal"}) {
+    for (const char* policy : {"revolve", "rotor", "bptt:internal", "pofo"}) {
       CAPTURE(policy);
       const Plan plan = std::get<Plan>(plan_by(policy, profile, 0));
       CHECK(plan.policy == policy);
@@ -115,5 +142,87 @@ TEST_SUITE("unit") {
     CHECK(!find_planner("rotor:3", &request).ok());
     CHECK(find_planner("bptt:internal", &request).ok());
     CHECK(request.variant == "internal");
+  }
+}
+
+TEST_SUITE("property") {
+  TEST_CASE(
+      "plans of the chain and graph planners are legal, inside the budget, and judged alike") {
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+      CAPTURE(seed);
+      Random random(seed * 31);
+      const Profile profile =
+          random_profile(seed + 5000, 20 + static_cast<std::uint32_t>(random.below(70)));
+      const ProfileSummary summary = summarize(profile);
+      DeviceModel device = simple_device();
+      device.d2h_gbps = 0.5 + random.unit() * 40;
+      device.h2d_gbps = 0.5 + random.unit() * 40;
+      for (const char* policy : {"revolve",
+                                 "rotor",
+                                 "bptt",
+                                 "bptt:internal",
+                                 "pofo",
+                                 "segments",
+                                 "collection",
+                                 "speed",
+                                 "memory",
+                                 "torch-budget",
+                                 "chen-sqrt:greedy",
+                                 "chen-sqrt:strict"})
+        for (const double part : {1.0, 0.7, 0.4, 0.1}) {
+          CAPTURE(policy);
+          CAPTURE(part);
+          PlanRequest request;
+          const Planner* planner = find_planner(policy, &request).value();
+          request.budget_bytes =
+              summary.unmovable_bytes +
+              static_cast<std::uint64_t>(part * static_cast<double>(summary.keep_all_peak_bytes -
+                                                                    summary.unmovable_bytes));
+          PlanOutcome outcome = planner->plan(profile, summary, device, request);
+          if (const auto* infeasible = std::get_if<Infeasible>(&outcome)) {
+            REQUIRE(infeasible->min_budget_bytes > request.budget_bytes);
+            request.budget_bytes = infeasible->min_budget_bytes;
+            outcome = planner->plan(profile, summary, device, request);
+          }
+          REQUIRE(std::holds_alternative<Plan>(outcome));
+          const Plan& plan = std::get<Plan>(outcome);
+          CHECK(plan.policy == policy);
+          SimOptions sim_options;
+          sim_options.budget_bytes = request.budget_bytes;
+          const auto sim = simulate(profile, device, plan, sim_options);
+          REQUIRE_MESSAGE(sim.ok(), sim.status().message());
+          CHECK(sim.value().fits);
+          ValidateOptions options;
+          options.budget_bytes = request.budget_bytes;
+          const Verdict verdict = validate(profile, device, plan, options);
+          if (!verdict.ok()) FAIL_CHECK(verdict.violations[0].text);
+          CHECK(verdict.step_ns == sim.value().step_ns);
+          CHECK(verdict.peak_bytes == sim.value().peak_bytes);
+        }
+    }
+  }
+
+  TEST_CASE("revolve, rotor and bptt are no slower with a larger budget") {
+    for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+      CAPTURE(seed);
+      const Profile profile = random_profile(seed + 900, 40);
+      const ProfileSummary summary = summarize(profile);
+      for (const char* policy : {"revolve", "rotor", "bptt"}) {
+        CAPTURE(policy);
+        std::int64_t before_ns = -1;
+        for (std::uint64_t percent = 30; percent <= 110; percent += 10) {
+          CAPTURE(percent);
+          const PlanOutcome outcome =
+              plan_by(policy, profile, summary.keep_all_peak_bytes * percent / 100);
+          if (!std::holds_alternative<Plan>(outcome)) {
+            CHECK(before_ns == -1);
+            continue;
+          }
+          const std::int64_t ns = run(profile, std::get<Plan>(outcome)).step_ns;
+          if (before_ns != -1) CHECK(ns <= before_ns);
+          before_ns = ns;
+        }
+      }
+    }
   }
 }
