@@ -190,11 +190,37 @@ std::uint64_t default_work(std::size_t op_count) {
   return std::clamp<std::uint64_t>(6 * op_count * op_count / 10, 20'000, 1'000'000);
 }
 
-/// One run of the local search: where it starts (nothing: keep-all) and what it pays for the link.
+/// One run of the local search: where it starts (nothing: keep-all), what it pays for the link, and
+/// what it may use.
 struct Job {
   std::optional<Choices> start;
   double link_price = 0;
+  ActionSet actions = kAllActions;
+  bool lossy = false;
 };
+
+// Fewer levers are searched too: what they find must not be missed for want of time.
+std::vector<Job> jobs_of(const PlanRequest& request, const Levers& levers, Contest& contest) {
+  std::vector<Job> jobs;
+  const std::vector<Choices> starts = contest.starts(2);
+  const auto add = [&](std::optional<Choices> start, double price) {
+    jobs.push_back({std::move(start), price, request.actions, request.allow_lossy});
+  };
+  if (levers.offload) {
+    for (const double price : {0.002, 0.03}) {
+      add(std::nullopt, price);
+      if (!starts.empty()) add(starts[0], price);
+    }
+    if (request.allow_lossy) jobs.push_back({std::nullopt, 0.002, request.actions, false});
+  } else {
+    add(std::nullopt, 0);
+    for (const Choices& start : starts) add(start, 0);
+  }
+  const ActionSet recompute_only = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
+  if (levers.recompute && (levers.offload || levers.compress))
+    jobs.push_back({std::nullopt, 0, recompute_only, false});
+  return jobs;
+}
 
 void refine(const Profile& profile,
             const DeviceModel& device,
@@ -202,22 +228,15 @@ void refine(const Profile& profile,
             const GapTable& gaps,
             const Levers& levers,
             Contest& contest) {
-  const StepModel model(profile, device, request);
-  std::vector<Job> jobs;
-  const std::vector<Choices> starts = contest.starts(2);
-  if (levers.offload) {
-    for (const double price : {0.002, 0.03}) {
-      jobs.push_back({std::nullopt, price});
-      if (!starts.empty()) jobs.push_back({starts[0], price});
-    }
-  } else {
-    jobs.push_back({std::nullopt, 0});
-    for (const Choices& start : starts) jobs.push_back({start, 0});
-  }
+  const std::vector<Job> jobs = jobs_of(request, levers, contest);
   const std::uint64_t work =
       request.work_limit != 0 ? request.work_limit : default_work(profile.ops.size());
   std::vector<std::vector<Instruction>> programs(jobs.size());
   tbb::parallel_for(std::size_t{0}, jobs.size(), [&](std::size_t i) {
+    PlanRequest part = request;
+    part.actions = jobs[i].actions;
+    part.allow_lossy = jobs[i].lossy;
+    const StepModel model(profile, device, part);
     Schedule schedule(model);
     schedule.set_link_price(jobs[i].link_price, jobs[i].link_price);
     if (jobs[i].start) schedule.load(gaps, *jobs[i].start);
