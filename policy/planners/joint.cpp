@@ -187,7 +187,7 @@ class Contest {
 
 // Judged stages per run of the local search: linear in the step up to a second or so of time.
 std::uint64_t default_work(std::size_t op_count) {
-  return std::clamp<std::uint64_t>(6 * op_count * op_count / 10, 20'000, 1'000'000);
+  return std::clamp<std::uint64_t>(6 * op_count * op_count / 10, 20'000, 2'000'000);
 }
 
 /// One run of the local search: where it starts (nothing: keep-all), what it pays for the link, and

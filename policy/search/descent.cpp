@@ -15,9 +15,11 @@ namespace {
 // Looking at the peaks of this many stages costs about as much as judging one.
 constexpr std::uint32_t kStagesPerJudge = 256;
 constexpr double kFirst = 0.05;
-constexpr double kGrowthMin = 1.15;
+constexpr double kGrowthMin = 1.2;
 constexpr double kGrowthMax = 2.0;
-constexpr double kPriceRange = 1e5;
+constexpr double kPriceRange = 1e4;
+// Of the work that is left, how much one climb may take.
+constexpr double kClimbPart = 0.35;
 constexpr double kDecay = 0.99;
 constexpr int kRoundsMax = 60;
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
@@ -481,7 +483,7 @@ void Descent::climb() {
     remember();
     const double sweep_work = static_cast<double>(schedule_.work() - before + 1);
     const double left = static_cast<double>(options_.work_limit) - static_cast<double>(before);
-    const double rounds = std::max(1.0, 0.5 * left / sweep_work);
+    const double rounds = std::max(1.0, kClimbPart * left / sweep_work);
     const double growth =
         moved ? std::clamp(std::exp(std::log(kPriceRange) / rounds), kGrowthMin, kGrowthMax)
               : kGrowthMax;
@@ -503,6 +505,13 @@ bool Descent::run() {
     if (best_ && random_.below(3) != 0) restore(*best_);
     const double factor = std::pow(0.5, 0.5 + 3.0 * random_.unit());
     for (double& price : prices_) price *= factor;
+  }
+  // Almost nothing that does not fit is worth much: once more, in haste.
+  if (!best_) {
+    options_.work_limit += options_.work_limit / 2;
+    for (int round = 0; round < kRoundsMax && !exhausted() && raise_prices(kGrowthMax); ++round)
+      sweep();
+    remember();
   }
   if (best_) {
     restore(*best_);

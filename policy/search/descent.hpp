@@ -30,8 +30,9 @@ class Descent {
  public:
   Descent(const StepModel& model, Schedule& schedule, const DescentOptions& options);
 
-  /// Searches until the work limit. Afterwards the schedule is the best one found that fits the
-  /// budget; false, and the one with the smallest peak, when none was.
+  /// Searches until the work limit, and half of it more when nothing fits by then. Afterwards the
+  /// schedule is the best one found that fits the budget; false, and the one with the smallest
+  /// peak, when none was.
   bool run();
   /// Sweeps with a price so high that nothing exceeds the budget further, until nothing improves.
   void polish();

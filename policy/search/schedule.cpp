@@ -70,24 +70,6 @@ void Schedule::set_storage_prices(std::vector<double> factors) {
   rejudge_all();
 }
 
-Spot Schedule::spot_at(std::uint32_t storage, std::uint32_t stage) const {
-  const std::vector<SpotSpan>& spots = spots_[storage];
-  std::size_t i = spots.size();
-  while (i > 1 && spots[i - 1].from > stage) --i;
-  return spots[i - 1].spot;
-}
-
-std::uint64_t Schedule::held_bytes(std::uint32_t storage, Spot spot) const {
-  switch (spot) {
-    case Spot::kHere:
-      return model_.items[storage].bytes;
-    case Spot::kCoded:
-      return coding(storage).payload_bytes;
-    default:
-      return 0;
-  }
-}
-
 template <bool kEmit>
 StageValue Schedule::run(std::uint32_t stage,
                          const Override& override,

@@ -74,9 +74,17 @@ class Schedule {
   bool uses_link() const { return link_users_ > 0; }
   bool uses_link(std::uint32_t storage) const;
   std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
-  Spot spot_at(std::uint32_t storage, std::uint32_t stage) const;
+  Spot spot_at(std::uint32_t storage, std::uint32_t stage) const {
+    const std::vector<SpotSpan>& spots = spots_[storage];
+    std::size_t i = spots.size();
+    while (i > 1 && spots[i - 1].from > stage) --i;
+    return spots[i - 1].spot;
+  }
   const std::vector<SpotSpan>& spots(std::uint32_t storage) const { return spots_[storage]; }
-  std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const;
+  std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const {
+    if (spot == Spot::kHere) return model_.items[storage].bytes;
+    return spot == Spot::kCoded ? coding(storage).payload_bytes : 0;
+  }
   const StepModel::Coding& coding(std::uint32_t storage) const {
     return lossy_[storage] != 0 ? model_.items[storage].lossy : model_.items[storage].exact;
   }
