@@ -3,6 +3,7 @@
 #include "integration/cli/command.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
+#include "integration/cli/what_if.hpp"
 #include "integration/report/json.hpp"
 #include "integration/report/text.hpp"
 #include "integration/trace/plan_file.hpp"
@@ -10,7 +11,9 @@
 #include <fmt/core.h>
 
 #include <memory>
+#include <string>
 #include <unistd.h>
+#include <vector>
 
 namespace spillway::cli {
 namespace {
@@ -19,25 +22,34 @@ struct PlanOptions {
   StudyOptions study;
   std::string policy = "joint";
   std::string output;
+  std::vector<std::string> what_if;
   bool json = false;
 };
 
 Status plan(const PlanOptions& options, Session& session) {
   Progress progress;
+  SPW_ASSIGN_OR_RETURN(const std::vector<WhatIf> what_ifs, parse_what_ifs(options.what_if));
   SPW_ASSIGN_OR_RETURN(const auto study,
                        Study::load(options.study, session.command_line, progress));
   progress.show("planning");
   SPW_ASSIGN_OR_RETURN(const PolicyResult result,
                        study->evaluate(options.policy, study->budget_bytes(), false));
+  std::vector<WhatIfRow> rows;
+  if (!what_ifs.empty()) {
+    SPW_ASSIGN_OR_RETURN(rows, what_if_rows(*study, options.policy, result, what_ifs, progress));
+  }
   progress.clear();
   if (result.feasible && !options.output.empty()) {
     SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.output));
     SPW_RETURN_IF_ERROR(write_plan_file(path, study->profile(), study->device(), result.plan));
   }
   if (options.json) {
-    fmt::print("{}", dump_json(result_json(study->context(), result, "spillway.plan/1")));
+    nlohmann::ordered_json object = result_json(study->context(), result, "spillway.plan/1");
+    if (!rows.empty()) object["what_if"] = what_if_json(rows);
+    fmt::print("{}", dump_json(object));
   } else {
     fmt::print("{}", render_summary(study->context(), result, ::isatty(STDOUT_FILENO) == 1));
+    if (!rows.empty()) fmt::print("{}", what_if_text(rows));
   }
   if (!result.feasible) session.exit_code = kNoPlan;
   return {};
@@ -53,6 +65,15 @@ void add_plan(::CLI::App& app, Session& session) {
       ->default_val("joint");
   command->add_option("-o,--output", options->output, "plan file to write (.spwp)")
       ->type_name("FILE");
+  command
+      ->add_option("--what-if",
+                   options->what_if,
+                   "price the plan on a changed machine too: link=2x, hbm=0.5x, compute=2x, "
+                   "pinned=64GiB, budget=60%, link=26GB/s; several with commas hold together; may "
+                   "be given again")
+      ->type_name("CHANGE")
+      ->expected(1)
+      ->take_all();
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(plan(*options, session)); });
 }

@@ -43,6 +43,15 @@ DeviceModel device_model_of(const Calibration& calibration) {
   return device;
 }
 
+BudgetBasis budget_basis(const ProfileSummary& summary, const DeviceModel& device) {
+  BudgetBasis basis;
+  basis.keep_all_peak_bytes = summary.keep_all_peak_bytes;
+  basis.unmovable_bytes = summary.unmovable_bytes;
+  basis.activation_bytes = summary.activation_bytes;
+  basis.device_bytes = device.memory_bytes;
+  return basis;
+}
+
 /// Passes a trace on to a profile builder, and counts what each device does.
 class DeviceCount final : public TraceSink {
  public:
@@ -166,21 +175,14 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
   study->device_ = device_model_of(calibration);
 
   if (!options.budget.empty()) {
-    BudgetBasis basis;
-    basis.keep_all_peak_bytes = study->summary_.keep_all_peak_bytes;
-    basis.unmovable_bytes = study->summary_.unmovable_bytes;
-    basis.activation_bytes = study->summary_.activation_bytes;
-    basis.device_bytes = study->device_.memory_bytes;
-    SPW_ASSIGN_OR_RETURN(study->request_.budget_bytes, resolve(budget, basis));
+    SPW_ASSIGN_OR_RETURN(study->request_.budget_bytes,
+                         resolve(budget, budget_basis(study->summary_, study->device_)));
     if (study->request_.budget_bytes == 0)
       return Status(Code::kInvalidArgument, "--budget: expected more than 0 bytes");
   }
 
   RunContext& context = study->context_;
   context.trace = options.trace;
-  context.profile = &study->profile_;
-  context.summary = &study->summary_;
-  context.device = &study->device_;
   context.command = command_line;
   context.times_from =
       study->profile_.times_from.empty() ? "the trace" : study->profile_.times_from;
@@ -192,9 +194,34 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     context.warning = "times are from " + study->profile_.gpu + ", link and codec rates from " +
                       context.link_from + ": overheads mix two machines";
   }
-  SPW_ASSIGN_OR_RETURN(const PolicyResult keep_all, study->planned("keep-all", 0, false, false));
-  context.keep_all_step_ns = keep_all.sim.step_ns;
+  SPW_RETURN_IF_ERROR(study->set_context());
   return study;
+}
+
+Status Study::set_context() {
+  context_.profile = &profile_;
+  context_.summary = &summary_;
+  context_.device = &device_;
+  SPW_ASSIGN_OR_RETURN(const PolicyResult keep_all, planned("keep-all", 0, false, false));
+  context_.keep_all_step_ns = keep_all.sim.step_ns;
+  return {};
+}
+
+Result<std::unique_ptr<Study>> Study::under(const WhatIf& what_if) const {
+  SPW_ASSIGN_OR_RETURN(
+      Scenario scenario,
+      apply(what_if, profile_, device_, request_, budget_basis(summary_, device_)));
+  std::unique_ptr<Study> other(new Study());
+  other->info_ = info_;
+  other->profile_ = std::move(scenario.profile);
+  other->summary_ = summarize(other->profile_);
+  other->device_ = std::move(scenario.device);
+  other->request_ = std::move(scenario.request);
+  other->context_ = context_;
+  other->bound_choice_ = bound_choice_;
+  other->best_bound_preferred_ = best_bound_preferred_;
+  SPW_RETURN_IF_ERROR(other->set_context());
+  return other;
 }
 
 Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_violation) const {

@@ -10,6 +10,7 @@
 #include "integration/trace/reader.hpp"
 #include "policy/bound.hpp"
 #include "policy/planner.hpp"
+#include "policy/sensitivity.hpp"
 
 #include <CLI/App.hpp>
 
@@ -55,11 +56,16 @@ class Study {
                                      std::uint64_t budget_bytes,
                                      bool timeline) const;
 
+  /// The same step under other rates or limits, with its own keep-all. kInvalidArgument as
+  /// spillway::apply.
+  Result<std::unique_ptr<Study>> under(const WhatIf& what_if) const;
+
   const Profile& profile() const { return profile_; }
   const ProfileSummary& summary() const { return summary_; }
   const DeviceModel& device() const { return device_; }
   const TraceInfo& info() const { return info_; }
   const RunContext& context() const { return context_; }
+  const PlanRequest& request() const { return request_; }
   ActionSet actions() const { return request_.actions; }
   /// Bytes of the budget asked for; 0 when none was.
   std::uint64_t budget_bytes() const { return request_.budget_bytes; }
@@ -71,6 +77,8 @@ class Study {
 
  private:
   Study() = default;
+  /// Points the context at this study's own data and times keep-all.
+  Status set_context();
   Result<PolicyResult> planned(const std::string& policy,
                                std::uint64_t budget_bytes,
                                bool timeline,

@@ -66,9 +66,9 @@ TEST_CASE("what a search leaves costs and needs what its program does, to the by
     request.allow_lossy = random.below(2) == 0;
     if (random.below(2) == 0)
       request.actions = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
-    request.budget_bytes = summary.unmovable_bytes +
-                           (summary.keep_all_peak_bytes - summary.unmovable_bytes) *
-                               random.below(100) / 100;
+    request.budget_bytes =
+        summary.unmovable_bytes +
+        (summary.keep_all_peak_bytes - summary.unmovable_bytes) * random.below(100) / 100;
     const StepModel model(profile, device, request);
     Schedule schedule(model);
     DescentOptions options;

@@ -217,6 +217,44 @@ TEST_SUITE("unit") {
     CHECK(few["rows"].size() == 3);
   }
 
+  TEST_CASE("plan --what-if prices the plan on changed machines, each beside the plan as it is") {
+    const Sample sample;
+    const ProgramRun run = spillway_run({"plan",
+                                         sample.trace,
+                                         "--budget",
+                                         "90%",
+                                         "--what-if",
+                                         "link=4x",
+                                         "--what-if",
+                                         "compute=2x,pinned=1MiB",
+                                         "--what-if",
+                                         "budget=1%",
+                                         "--what-if",
+                                         "budget=2x",
+                                         "--json"});
+    REQUIRE(run.exit_code == 0);
+    const json object = json_of(run);
+    const json& rows = object["what_if"];
+    REQUIRE(rows.size() == 4);
+    CHECK(rows[0]["what_if"] == "link=4x");
+    CHECK(rows[0]["keep_all_step_ns"] == object["keep_all_step_ns"]);
+    CHECK(rows[0]["step_ns"] <= rows[0]["unchanged_step_ns"]);
+    CHECK(rows[0]["unchanged_step_ns"] <= object["step_ns"]);
+    CHECK(rows[1]["keep_all_step_ns"] < object["keep_all_step_ns"]);
+    CHECK(rows[2]["feasible"] == false);
+    CHECK(rows[2]["step_ns"].is_null());
+    CHECK(rows[2]["min_budget_bytes"] > rows[2]["budget_bytes"]);
+    // More than keep-all's peak.
+    CHECK(rows[3]["step_ns"] == object["keep_all_step_ns"]);
+    const ProgramRun table =
+        spillway_run({"plan", sample.trace, "--budget", "90%", "--what-if", "link=4x"});
+    CHECK(table.exit_code == 0);
+    CHECK(table.out.find("\nlink=4x ") != std::string::npos);
+    CHECK(table.out.find("\nnow ") != std::string::npos);
+    for (const char* wrong : {"link", "warp=2x", "link=0x", "compute=1GB/s", "pinned=2x", ""})
+      check_one_line(spillway_run({"plan", sample.trace, "--what-if", wrong}), "what-if", 1);
+  }
+
   TEST_CASE("a plan written is a plan replayed, and fits no other step") {
     const Sample sample;
     const std::string plan = (sample.dir.path() / "p.spwp").string();
