@@ -94,8 +94,7 @@ Plan corrected(const Profile& profile,
   Plan result = plan;
   // Without a budget the program may not need more than it did.
   const std::uint64_t budget_bytes = plan.budget_bytes != 0 ? plan.budget_bytes : 1;
-  result.program =
-      prefetch_ahead(profile, measured, plan.program, budget_bytes, feedback->lead);
+  result.program = prefetch_ahead(profile, measured, plan.program, budget_bytes, feedback->lead);
   // Another rate, another timing: what was learned of leads is old.
   if (std::abs(feedback->back.gbps - feedback->timed_gbps) > kNewRate * feedback->timed_gbps) {
     feedback->best_late_ns = -1;

@@ -31,10 +31,10 @@ StepFacts facts_of(const Profile& profile, const Timeline& timeline);
 
 struct CorrectionOptions {
   FeedbackOptions feedback;
-  double rate_change = 0.1;   // relative change of the rate back for which a program is timed anew
-  double lead_change = 0.1;   // the same for the lead
-  double lead_gain = 0.05;  // part of the lateness that a longer lead must save to be kept
-  double lead_max = 8;      // copy times; beyond this the link is simply full
+  double rate_change = 0.1;  // relative change of the rate back for which a program is timed anew
+  double lead_change = 0.1;  // the same for the lead
+  double lead_gain = 0.05;   // part of the lateness that a longer lead must save to be kept
+  double lead_max = 8;       // copy times; beyond this the link is simply full
 };
 
 /// Explicit state of the correction; start with planned().
@@ -52,9 +52,9 @@ struct PlanFeedback {
 PlanFeedback planned(const DeviceModel& device);
 
 /// Rates by their averages. When something was late, the lead grows by late_ns / time of all copies
-/// back, at least by 0.15; the next program shows whether that helped, and if not the lead goes back
-/// and stays until lateness doubles or the rate changes. When nothing is late, lead_return of what
-/// exceeds 1 is given back.
+/// back, at least by 0.15; the next program shows whether that helped, and if not the lead goes
+/// back and stays until lateness doubles or the rate changes. When nothing is late, lead_return of
+/// what exceeds 1 is given back.
 PlanFeedback observed(PlanFeedback before,
                       const StepFacts& facts,
                       const CorrectionOptions& options = {});

@@ -28,8 +28,8 @@ Plan swapping_plan(const Profile& profile, const DeviceModel& device, double bud
   Lowered lowered = lowering.just_in_time(choices);
   const std::uint64_t need = lowered.min_budget_bytes();
   const std::uint64_t all = summarize(profile).keep_all_peak_bytes;
-  const auto budget =
-      need + static_cast<std::uint64_t>(budget_part * static_cast<double>(all > need ? all - need : 0));
+  const auto budget = need + static_cast<std::uint64_t>(
+                                 budget_part * static_cast<double>(all > need ? all - need : 0));
   return make_plan(profile, gaps, choices, std::move(lowered), "test", budget);
 }
 
@@ -187,9 +187,7 @@ TEST_SUITE("property") {
           const std::uint64_t bytes = 8u << 20;
           const double rate = 50 * (0.9 + 0.2 * random.unit());
           facts.copies.push_back(
-              {k % 2 == 0,
-               bytes,
-               static_cast<std::int64_t>(static_cast<double>(bytes) / rate)});
+              {k % 2 == 0, bytes, static_cast<std::int64_t>(static_cast<double>(bytes) / rate)});
         }
         feedback = observed(feedback, facts);
         if (!needs_timing(feedback)) continue;

@@ -55,8 +55,7 @@ Graph load(const std::filesystem::path& folder, const std::string& name) {
   for (const json& edge : nodes["edges"]) {
     const auto from = edge[0].get<std::uint32_t>();
     const auto to = edge[1].get<std::uint32_t>();
-    if (std::find(graph.inputs[to].begin(), graph.inputs[to].end(), from) !=
-        graph.inputs[to].end())
+    if (std::find(graph.inputs[to].begin(), graph.inputs[to].end(), from) != graph.inputs[to].end())
       continue;
     graph.inputs[to].push_back(from);
     graph.users[from].push_back(to);
@@ -164,8 +163,7 @@ TEST_CASE("recorded MILP schedules pass the judge with the recorded cost and pea
       options.budget_bytes = static_cast<std::uint64_t>(gigabytes * (1 << 30));
       const Verdict verdict = validate(graph.profile, device, plan, options);
       if (!verdict.ok()) FAIL_CHECK(verdict.violations[0].text);
-      CHECK(verdict.step_ns ==
-            solution["runtime_expected_centi_ms"].get<std::int64_t>() * kUnitNs);
+      CHECK(verdict.step_ns == solution["runtime_expected_centi_ms"].get<std::int64_t>() * kUnitNs);
       // Recorded peaks are sums of sizes rounded to KiB, without what was there before.
       const auto peak_kib = static_cast<double>(verdict.peak_bytes - graph.fixed_bytes) / 1024;
       CHECK(std::abs(peak_kib - solution["u_max_kb"].get<double>()) <
@@ -192,8 +190,7 @@ TEST_CASE("joint's recompute-only plans stay near the MILP's best, inside the bu
       request.actions = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
       const auto planner = find_planner("joint", &request);
       REQUIRE(planner.ok());
-      const PlanOutcome outcome =
-          planner.value()->plan(graph.profile, summary, device, request);
+      const PlanOutcome outcome = planner.value()->plan(graph.profile, summary, device, request);
       const Plan* plan = std::get_if<Plan>(&outcome);
       REQUIRE(plan != nullptr);
       ValidateOptions options;
@@ -201,8 +198,8 @@ TEST_CASE("joint's recompute-only plans stay near the MILP's best, inside the bu
       const Verdict verdict = validate(graph.profile, device, *plan, options);
       if (!verdict.ok()) FAIL_CHECK(verdict.violations[0].text);
       CHECK(verdict.peak_bytes <= request.budget_bytes);
-      const double best = static_cast<double>(
-          solution["runtime_expected_centi_ms"].get<std::int64_t>() * kUnitNs);
+      const double best =
+          static_cast<double>(solution["runtime_expected_centi_ms"].get<std::int64_t>() * kUnitNs);
       const double excess = 100 * (static_cast<double>(verdict.step_ns) - best) /
                             static_cast<double>(summary.compute_ns);
       CHECK(excess <= 2.5);

@@ -105,6 +105,24 @@ TEST_SUITE("unit") {
     CHECK(sim.recompute_ns <= 320);
   }
 
+  TEST_CASE(
+      "in a step of thousands of ops, where dtr samples, its plans are legal and the same again") {
+    const Profile profile = chain_profile(1500, 100, 50, 10, 20);
+    const std::uint64_t budget = summarize(profile).keep_all_peak_bytes * 6 / 10;
+    for (int i = 0; i < kDtrScoreCount; ++i) {
+      const std::string policy = "dtr:" + std::string(name_of(static_cast<DtrScore>(i)));
+      CAPTURE(policy);
+      const PlanOutcome outcome = plan_by(policy, profile, budget);
+      if (!std::holds_alternative<Plan>(outcome)) continue;  // LRU and size may thrash
+      judged(profile, std::get<Plan>(outcome), budget);
+      const PlanOutcome again = plan_by(policy, profile, budget);
+      REQUIRE(std::holds_alternative<Plan>(again));
+      CHECK(std::get<Plan>(again).program == std::get<Plan>(outcome).program);
+    }
+    CHECK(std::holds_alternative<Plan>(plan_by("dtr", profile, budget)));
+    CHECK(std::holds_alternative<Plan>(plan_by("dtr:h_eq", profile, budget)));
+  }
+
   TEST_CASE("dtr keeps everything when everything fits") {
     const Profile profile = chain_profile(8, 100, 50, 10, 20);
     const PlanOutcome outcome = plan_by("dtr:LRU", profile, 850);
