@@ -26,9 +26,11 @@ enum class BoundEffort : std::uint8_t {
 
 struct BoundOptions {
   BoundEffort effort = BoundEffort::kQuick;
-  std::uint64_t work_limit = 0;  // linear program: its columns times simplex steps; 0: by effort
-  std::uint32_t points = 0;      // most ops looked at by the linear program; 0: by effort
-  bool linear_program = true;    // false: the combinatorial bound only
+  // Columns times simplex steps, for the first linear program and for all others together; 0: by
+  // effort.
+  std::uint64_t work_limit = 0;
+  std::uint32_t points = 0;    // most ops looked at by the linear program; 0: by effort
+  bool linear_program = true;  // false: the combinatorial bound only
 };
 
 /// `bound_ns` is valid however the search for it ended.

@@ -24,8 +24,9 @@ struct Cell {
 
 /// What happens to a storage within an interval. Copies are counted in parts of a copy.
 struct Moves {
-  std::uint32_t encode = kNone, decode = kNone;
+  std::array<std::uint32_t, 2> encode = {kNone, kNone}, decode = {kNone, kNone};  // sums
   std::uint32_t out = kNone, in = kNone, coded_out = kNone, coded_in = kNone;
+  bool free_standing = false;  // columns of their own, with rows that tie them to the cells
 };
 
 class Builder {
@@ -120,7 +121,7 @@ class Builder {
   void add_ways(std::vector<Entry>* entries, std::size_t k, std::uint32_t item) const {
     const Cell& cell = cells_[k - 1][item];
     add(entries, cell.plain, 1);
-    add(entries, moves_[item].decode, 1);
+    for (const std::uint32_t column : moves_[item].decode) add(entries, column, 1);
     add(entries, moves_[item].in, 1);
     if (rebuildable(item, k)) add(entries, rerun_[step_.items[item].created_by], 1);
   }
@@ -231,22 +232,39 @@ bool Builder::make_memory_rows() {
   return true;
 }
 
+// Where one end of the interval leaves no choice, the columns of the other end say it all: what was
+// made within has moved where it is at the end, and what is needed within but not at the end has
+// come back from where it was.
 void Builder::make_moves(std::size_t k) {
   moves_.assign(step_.items.size(), {});
+  std::vector<char> needed(step_.items.size(), 0);
+  if (k > 0)
+    for (std::uint32_t o = first_of(k) + 1; o <= last_of(k); ++o)
+      for (const std::uint32_t item : step_.inputs.of(o)) needed[item] = 1;
   for (std::uint32_t item = 0; item < step_.items.size(); ++item) {
     const Cell none;
     const Cell& start = k > 0 ? cells_[k - 1][item] : none;
     const Cell& end = k < points_.size() ? cells_[k][item] : none;
     Moves& moves = moves_[item];
     const bool from = start.kind == Kind::kOpen, to = end.kind == Kind::kOpen;
-    if (from && start.coded != kNone) moves.decode = program().add_column(0, 1);
-    if (from && start.host != kNone) moves.in = program().add_column(0, 1);
-    if (from && start.coded_host != kNone) moves.coded_in = program().add_column(0, 2);
-    if (to && end.coded != kNone) moves.encode = program().add_column(0, 2);
-    if ((from && start.host != kNone) || (to && end.host != kNone))
-      moves.out = program().add_column(0, 2);
-    if ((from && start.coded_host != kNone) || (to && end.coded_host != kNone))
-      moves.coded_out = program().add_column(0, 1);
+    moves.free_standing = from && (to || needed[item] == 0);
+    if (!from && to) {
+      moves.encode = {end.coded, end.coded_host};
+      moves.out = end.host;
+      moves.coded_out = end.coded_host;
+    } else if (from && !to && needed[item] != 0) {
+      moves.decode = {start.coded, start.coded_host};
+      moves.in = start.host;
+      moves.coded_in = start.coded_host;
+    } else if (from) {
+      if (start.coded != kNone) moves.decode[0] = program().add_column(0, 1);
+      if (start.host != kNone) moves.in = program().add_column(0, 1);
+      if (start.coded_host != kNone) moves.coded_in = program().add_column(0, 1);
+      if (!to) continue;
+      if (start.coded != kNone) moves.encode[0] = program().add_column(0, 2);
+      if (start.host != kNone) moves.out = program().add_column(0, 2);
+      if (start.coded_host != kNone) moves.coded_out = program().add_column(0, 1);
+    }
   }
 }
 
@@ -254,12 +272,11 @@ void Builder::make_flows(std::size_t k, std::uint32_t item) {
   const Cell none;
   const Cell& start = k > 0 ? cells_[k - 1][item] : none;
   const Cell& end = k < points_.size() ? cells_[k][item] : none;
-  const bool from = start.kind == Kind::kOpen, to = end.kind == Kind::kOpen;
-  if (!from && !to) return;
   const Moves& moves = moves_[item];
+  if (!moves.free_standing) return;
   std::vector<Entry> entries;
-  const bool forms = moves.decode != kNone || moves.in != kNone;
-  if (from && to) {
+  const bool forms = moves.decode[0] != kNone || moves.in != kNone;
+  if (end.kind == Kind::kOpen) {
     // It can be somewhere at the end only if it was somewhere at the start, or was made again.
     add_total(&entries, end, -1);
     add_total(&entries, start, 1);
@@ -272,32 +289,42 @@ void Builder::make_flows(std::size_t k, std::uint32_t item) {
       row(entries, 0);
     }
   }
-  if (moves.encode != kNone || moves.decode != kNone) {
+  // What comes back was away at the start: what left within the interval was there before.
+  const auto from_start = [&](std::uint32_t move, std::uint32_t a, std::uint32_t b) {
+    if (move == kNone) return;
+    entries.clear();
+    add(&entries, move, -1);
+    add(&entries, a, 1);
+    add(&entries, b, 1);
+    row(entries, 0);
+  };
+  from_start(moves.in, start.host, kNone);
+  from_start(moves.coded_in, start.coded_host, kNone);
+  if (moves.coded_in == kNone || end.kind == Kind::kOpen)
+    from_start(moves.decode[0], start.coded, start.coded_host);
+  if (moves.decode[0] != kNone) {
     entries.clear();
     add(&entries, end.coded, -1);
     add(&entries, start.coded, 1);
-    add(&entries, moves.encode, 1);
-    add(&entries, moves.decode, -1);
+    add(&entries, moves.encode[0], 1);
+    add(&entries, moves.decode[0], -1);
     add(&entries, moves.coded_in, 1);
     add(&entries, moves.coded_out, -1);
     row(entries, 0);
   }
-  if (moves.out != kNone) {
-    entries.clear();
-    add(&entries, end.host, -1);
-    add(&entries, start.host, 1);
-    add(&entries, moves.out, 1);
-    add(&entries, moves.in, -1);
-    row(entries, 0);
-  }
-  if (moves.coded_out != kNone) {
-    entries.clear();
-    add(&entries, end.coded_host, -1);
-    add(&entries, start.coded_host, 1);
-    add(&entries, moves.coded_out, 1);
-    add(&entries, moves.coded_in, -1);
-    row(entries, 0);
-  }
+  if (end.kind != Kind::kOpen) return;
+  const auto host_flow =
+      [&](std::uint32_t to, std::uint32_t at, std::uint32_t out, std::uint32_t in) {
+        if (in == kNone) return;
+        entries.clear();
+        add(&entries, to, -1);
+        add(&entries, at, 1);
+        add(&entries, out, 1);
+        add(&entries, in, -1);
+        row(entries, 0);
+      };
+  host_flow(end.host, start.host, moves.out, moves.in);
+  host_flow(end.coded_host, start.coded_host, moves.coded_out, moves.coded_in);
 }
 
 // Inputs of the step's own ops, of ops that run again, and what must exist when the step ends.
@@ -344,8 +371,8 @@ void Builder::make_time_rows(std::size_t k) {
   for (std::uint32_t item = 0; item < step_.items.size(); ++item) {
     const BoundStep::Item& i = step_.items[item];
     const Moves& moves = moves_[item];
-    add(&compute, moves.encode, -ns(i.once_ns));
-    add(&compute, moves.decode, -ns(i.once_ns));
+    for (const std::uint32_t column : moves.encode) add(&compute, column, -ns(i.once_ns));
+    for (const std::uint32_t column : moves.decode) add(&compute, column, -ns(i.once_ns));
     add(&out, moves.out, -ns(i.out_ns));
     add(&out, moves.coded_out, -ns(i.coded_out_ns));
     add(&in, moves.in, -ns(i.in_ns));

@@ -68,15 +68,14 @@ struct Tally {
   int steps = 0, above_keep_all = 0, said = 0, tight = 0;
 };
 
-void check_against_all_programs(std::uint64_t seed,
-                                std::uint32_t forward_ops,
+void check_against_all_programs(const Profile& profile,
+                                std::uint64_t seed,
                                 ActionSet actions,
                                 bool lossy,
                                 std::size_t state_limit,
                                 Tally* tally) {
   CAPTURE(seed);
   Random random(seed * 7919 + 13);
-  const Profile profile = random_profile(seed, forward_ops);
   const ProfileSummary summary = summarize(profile);
   const DeviceModel device = random_device(&random);
   PlanRequest request;
@@ -128,8 +127,12 @@ TEST_SUITE("property") {
     MESSAGE("seeds from " << begin);
     Tally tally;
     for (std::uint64_t seed = begin; seed < begin + 60; ++seed)
-      check_against_all_programs(
-          seed, static_cast<std::uint32_t>(3 + seed % 5), kKeepOrRecompute, false, 10'000, &tally);
+      check_against_all_programs(random_profile(seed, static_cast<std::uint32_t>(3 + seed % 5)),
+                                 seed,
+                                 kKeepOrRecompute,
+                                 false,
+                                 10'000,
+                                 &tally);
     MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, the bound "
                         << "too in " << tally.said << ", by half of it or more in " << tally.tight);
     CHECK(tally.above_keep_all >= 10);
@@ -141,8 +144,8 @@ TEST_SUITE("property") {
     MESSAGE("seeds from " << begin);
     Tally tally;
     for (std::uint64_t seed = begin; seed < begin + 60; ++seed)
-      check_against_all_programs(seed,
-                                 static_cast<std::uint32_t>(2 + seed % 3),
+      check_against_all_programs(random_profile(seed, static_cast<std::uint32_t>(2 + seed % 3)),
+                                 seed,
                                  kAllActions,
                                  seed % 4 == 0,
                                  6'000,
@@ -151,6 +154,31 @@ TEST_SUITE("property") {
                         << "too in " << tally.said << ", by half of it or more in " << tally.tight);
     CHECK(tally.above_keep_all >= 10);
     CHECK(tally.said >= 5);
+  }
+
+  TEST_CASE(
+      "no program of a chain is faster than the bound when links and codecs are the narrows") {
+    const std::uint64_t begin = first_seed();
+    MESSAGE("seeds from " << begin);
+    Tally tally;
+    for (std::uint64_t seed = begin; seed < begin + 60; ++seed) {
+      Random random(seed + 77);
+      const std::uint64_t bytes = 2048 << random.below(4);
+      const Profile profile = chain_profile(static_cast<std::uint32_t>(3 + random.below(3)),
+                                            bytes,
+                                            random.below(100),
+                                            200 + random.below(2000),
+                                            200 + random.below(4000),
+                                            Dtype::kBf16);
+      ActionSet actions = action_bit(Action::kKeep) | action_bit(Action::kOffload);
+      if (seed % 3 == 1) actions |= action_bit(Action::kCompress);
+      if (seed % 3 == 2) actions |= action_bit(Action::kRecompute);
+      check_against_all_programs(profile, seed, actions, false, 10'000, &tally);
+    }
+    MESSAGE(tally.steps << " steps, " << tally.above_keep_all << " slower than keep-all, the bound "
+                        << "too in " << tally.said << ", by half of it or more in " << tally.tight);
+    CHECK(tally.above_keep_all >= 10);
+    CHECK(tally.said >= 10);
   }
 
   TEST_CASE("no plan of any planner is faster than the bound") {
