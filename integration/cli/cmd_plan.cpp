@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway plan: decide, and write the plan file.
 #include "integration/cli/command.hpp"
+#include "integration/cli/curve.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/cli/what_if.hpp"
 #include "integration/report/json.hpp"
 #include "integration/report/text.hpp"
 #include "integration/trace/plan_file.hpp"
+#include "policy/curve.hpp"
 
 #include <fmt/core.h>
 
@@ -23,10 +25,34 @@ struct PlanOptions {
   std::string policy = "joint";
   std::string output;
   std::vector<std::string> what_if;
+  bool curve = false;
   bool json = false;
 };
 
+/// The curve alone: a row per budget, `--budget` among them.
+Status print_curve(const PlanOptions& options, Session& session) {
+  constexpr std::uint32_t kSteps = 8;
+  Progress progress;
+  SPW_ASSIGN_OR_RETURN(const auto study,
+                       Study::load(options.study, session.command_line, progress));
+  std::vector<std::uint64_t> budgets = curve_budgets(study->summary(), kSteps);
+  if (study->budget_bytes() != 0) budgets.push_back(study->budget_bytes());
+  SPW_ASSIGN_OR_RETURN(const std::vector<PolicyResult> rows,
+                       study->curve(options.policy, std::move(budgets), true, progress));
+  progress.clear();
+  if (options.json) {
+    fmt::print("{}", dump_json(curve_json(study->context(), options.policy, rows)));
+  } else {
+    fmt::print("{}", curve_text(study->context(), rows));
+  }
+  session.exit_code = kNoPlan;
+  for (const PolicyResult& row : rows)
+    if (row.feasible) session.exit_code = kDone;
+  return {};
+}
+
 Status plan(const PlanOptions& options, Session& session) {
+  if (options.curve) return print_curve(options, session);
   Progress progress;
   SPW_ASSIGN_OR_RETURN(const std::vector<WhatIf> what_ifs, parse_what_ifs(options.what_if));
   SPW_ASSIGN_OR_RETURN(const auto study,
@@ -63,17 +89,26 @@ void add_plan(::CLI::App& app, Session& session) {
   options->study.add_to(*command, true);
   command->add_option("--policy", options->policy, "policy that decides (see compare)")
       ->default_val("joint");
-  command->add_option("-o,--output", options->output, "plan file to write (.spwp)")
-      ->type_name("FILE");
+  ::CLI::Option* output =
+      command->add_option("-o,--output", options->output, "plan file to write (.spwp)")
+          ->type_name("FILE");
+  ::CLI::Option* what_if =
+      command
+          ->add_option(
+              "--what-if",
+              options->what_if,
+              "price the plan on a changed machine too: link=2x, hbm=0.5x, compute=2x, "
+              "pinned=64GiB, budget=60%, link=26GB/s; several with commas hold together; may "
+              "be given again")
+          ->type_name("CHANGE")
+          ->expected(1)
+          ->take_all();
   command
-      ->add_option("--what-if",
-                   options->what_if,
-                   "price the plan on a changed machine too: link=2x, hbm=0.5x, compute=2x, "
-                   "pinned=64GiB, budget=60%, link=26GB/s; several with commas hold together; may "
-                   "be given again")
-      ->type_name("CHANGE")
-      ->expected(1)
-      ->take_all();
+      ->add_flag("--curve",
+                 options->curve,
+                 "instead of one plan: peak, step and overhead at nine budgets, and --budget's")
+      ->excludes(output)
+      ->excludes(what_if);
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(plan(*options, session)); });
 }

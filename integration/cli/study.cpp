@@ -4,6 +4,7 @@
 
 #include "device/calibration.hpp"
 #include "integration/trace/small_file.hpp"
+#include "policy/curve.hpp"
 #include "policy/profile_builder.hpp"
 #include "policy/simulator.hpp"
 #include "policy/validator.hpp"
@@ -299,6 +300,12 @@ Result<PolicyResult> Study::evaluate(const std::string& policy,
   return planned(policy, budget_bytes, timeline, true);
 }
 
+ActionSet Study::actions_of(const Planner& planner) const {
+  // A preset uses its levers whatever `--actions` says; joint keeps to them.
+  return planner.name == "joint" ? request_.actions
+                                 : static_cast<ActionSet>(request_.actions | planner.uses);
+}
+
 Result<PolicyResult> Study::planned(const std::string& policy,
                                     std::uint64_t budget_bytes,
                                     bool timeline,
@@ -331,11 +338,7 @@ Result<PolicyResult> Study::planned(const std::string& policy,
     return result;
   }
   result.plan = std::move(std::get<Plan>(outcome));
-  // A preset uses its levers whatever `--actions` says; joint keeps to them.
-  if (bounded)
-    set_bound(&result,
-              planner->name == "joint" ? request_.actions
-                                       : static_cast<ActionSet>(request_.actions | planner->uses));
+  if (bounded) set_bound(&result, actions_of(*planner));
   return judged(std::move(result), timeline, Code::kInternal);
 }
 
@@ -352,23 +355,66 @@ Result<PolicyResult> Study::evaluate_plan(const Plan& plan,
   return judged(std::move(result), timeline, Code::kBadInput);
 }
 
+Result<std::vector<PolicyResult>> Study::curve(const std::string& policy,
+                                               std::vector<std::uint64_t> budgets,
+                                               bool bounded,
+                                               Progress& progress) const {
+  PlanRequest request = request_;
+  SPW_ASSIGN_OR_RETURN(const Planner* planner, find_planner(policy, &request));
+  std::vector<CurvePoint> points = trade_off_curve(
+      profile_, summary_, device_, request, planner->plan, std::move(budgets), [&](std::uint64_t) {
+        progress.show("trade-off curve: " + policy);
+      });
+  std::vector<PolicyResult> results;
+  for (CurvePoint& point : points) {
+    PolicyResult result;
+    result.policy = policy;
+    result.budget_bytes = point.budget_bytes;
+    result.bound_ns = result.trivial_bound_ns = summary_.compute_ns;
+    result.bound_method = name_of(BoundMethod::kKeepAll);
+    if (!point.feasible) {
+      result.gave_up = !point.proven_infeasible;
+      result.min_budget_bytes = point.min_budget_bytes;
+      results.push_back(std::move(result));
+      continue;
+    }
+    result.plan = std::move(point.plan);
+    if (bounded) set_bound(&result, actions_of(*planner));
+    // Judged under the budget that it was timed in, which may be a smaller one.
+    result.budget_bytes = point.run_budget_bytes;
+    SPW_ASSIGN_OR_RETURN(result, judged(std::move(result), false, Code::kInternal));
+    result.budget_bytes = point.budget_bytes;
+    results.push_back(std::move(result));
+  }
+  // What no plan of a larger budget can beat, no plan of a smaller one can.
+  for (std::size_t i = results.size(); i > 1; --i) {
+    const PolicyResult& larger = results[i - 1];
+    PolicyResult& smaller = results[i - 2];
+    if (!smaller.feasible || larger.bound_ns <= smaller.bound_ns) continue;
+    smaller.bound_ns = larger.bound_ns;
+    smaller.bound_method = larger.bound_method;
+  }
+  return results;
+}
+
 Result<std::vector<TradeOffPoint>> Study::trade_off(Progress& progress) const {
   std::vector<TradeOffPoint> points;
-  constexpr int kSweep = 8;
+  constexpr std::uint32_t kSweep = 8;
   for (const Planner& planner : planners()) {
     if ((planner.uses & ~request_.actions) != 0 && planner.name != "joint") continue;
-    const std::uint64_t low = summary_.unmovable_bytes;
-    const std::uint64_t high = summary_.keep_all_peak_bytes;
-    for (int i = 0; i <= (planner.budgeted ? kSweep : 0); ++i) {
-      progress.show("trade-off curve: " + std::string(planner.name));
-      const std::uint64_t budget = planner.budgeted
-                                       ? low + (high - low) / kSweep * static_cast<std::uint64_t>(i)
-                                       : std::uint64_t{0};
-      if (planner.budgeted && budget == 0) continue;
-      SPW_ASSIGN_OR_RETURN(const PolicyResult result,
-                           planned(std::string(planner.name), budget, false, false));
+    const std::string name(planner.name);
+    progress.show("trade-off curve: " + name);
+    std::vector<PolicyResult> results;
+    if (planner.budgeted) {
+      SPW_ASSIGN_OR_RETURN(results, curve(name, curve_budgets(summary_, kSweep), false, progress));
+    } else {
+      SPW_ASSIGN_OR_RETURN(PolicyResult result, planned(name, 0, false, false));
+      results.push_back(std::move(result));
+    }
+    for (const PolicyResult& result : results) {
       if (!result.feasible) continue;
-      points.push_back({result.policy, budget, result.sim.peak_bytes, result.sim.step_ns});
+      points.push_back(
+          {result.policy, result.budget_bytes, result.sim.peak_bytes, result.sim.step_ns});
     }
   }
   return points;

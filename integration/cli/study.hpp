@@ -71,6 +71,13 @@ class Study {
   std::uint64_t budget_bytes() const { return request_.budget_bytes; }
   /// For commands that are about comparing: `--bound` decides, else seconds are spent on it.
   void prefer_best_bound();
+  /// `policy` at each budget, ascending, with plans of smaller budgets carried on
+  /// (policy/curve.hpp): no step is slower than that of a smaller budget. `bounded`: with bounds,
+  /// which never rise either.
+  Result<std::vector<PolicyResult>> curve(const std::string& policy,
+                                          std::vector<std::uint64_t> budgets,
+                                          bool bounded,
+                                          Progress& progress) const;
   /// Points of every policy for the trade-off curve: one per preset, a sweep of budgets for those
   /// that decide by the budget.
   Result<std::vector<TradeOffPoint>> trade_off(Progress& progress) const;
@@ -84,6 +91,8 @@ class Study {
                                bool timeline,
                                bool bounded) const;
   Result<PolicyResult> judged(PolicyResult result, bool timeline, Code on_violation) const;
+  /// The levers that a bound for `planner`'s plans must allow.
+  ActionSet actions_of(const Planner& planner) const;
   /// Fills in the bound of a plan that may use `actions`; computed once per budget and levers.
   void set_bound(PolicyResult* result, ActionSet actions) const;
 

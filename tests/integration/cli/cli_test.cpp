@@ -255,6 +255,31 @@ TEST_SUITE("unit") {
       check_one_line(spillway_run({"plan", sample.trace, "--what-if", wrong}), "what-if", 1);
   }
 
+  TEST_CASE("plan --curve prints a row per budget, and neither step nor bound rises along it") {
+    const Sample sample;
+    const ProgramRun run =
+        spillway_run({"plan", sample.trace, "--curve", "--budget", "90%", "--json"});
+    REQUIRE(run.exit_code == 0);
+    const json object = json_of(run);
+    CHECK(object["schema"] == "spillway.curve/1");
+    const json& rows = object["rows"];
+    REQUIRE(rows.size() == 10);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      CHECK(rows[i]["feasible"] == true);
+      CHECK(rows[i]["peak_bytes"] <= rows[i]["budget_bytes"]);
+      CHECK(rows[i]["bound_ns"] <= rows[i]["step_ns"]);
+      if (i == 0) continue;
+      CHECK(rows[i]["budget_bytes"] > rows[i - 1]["budget_bytes"]);
+      CHECK(rows[i]["step_ns"] <= rows[i - 1]["step_ns"]);
+      CHECK(rows[i]["bound_ns"] <= rows[i - 1]["bound_ns"]);
+    }
+    CHECK(rows.back()["overhead"] == 0);
+    const ProgramRun table = spillway_run({"plan", sample.trace, "--curve"});
+    CHECK(table.exit_code == 0);
+    CHECK(std::count(table.out.begin(), table.out.end(), '\n') == 13);
+    CHECK(spillway_run({"plan", sample.trace, "--curve", "-o", "x.spwp"}).exit_code == 1);
+  }
+
   TEST_CASE("a plan written is a plan replayed, and fits no other step") {
     const Sample sample;
     const std::string plan = (sample.dir.path() / "p.spwp").string();
