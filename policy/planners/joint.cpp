@@ -19,6 +19,9 @@
 namespace spillway {
 namespace {
 
+// Above this many ops the greedy portfolio is cut down: the local search does the rest.
+constexpr std::size_t kLongStepOps = 2048;
+
 /// What the request and the trace together allow.
 struct Levers {
   bool offload = false;
@@ -79,7 +82,7 @@ std::vector<Weights> portfolio_of(const Levers& levers, std::size_t op_count) {
   const bool rivals = levers.offload && (levers.recompute || levers.compress);
   if (rivals) {
     // Long steps get the middle of the range only.
-    const bool brief = op_count > 4096;
+    const bool brief = op_count > kLongStepOps;
     for (const double link : {0.0, 0.05, 0.3, 1.0, 3.0}) {
       if (brief && link != 0.05 && link != 0.3) continue;
       add(link, true, levers.recompute, false);
@@ -87,7 +90,8 @@ std::vector<Weights> portfolio_of(const Levers& levers, std::size_t op_count) {
     }
     if (levers.recompute && !brief) add(1.0, false, true, false);
   }
-  if (!rivals || op_count <= 4096) add(1.0, levers.offload, levers.recompute && !rivals, false);
+  if (!rivals || op_count <= kLongStepOps)
+    add(1.0, levers.offload, levers.recompute && !rivals, false);
   return portfolio;
 }
 
@@ -207,10 +211,11 @@ std::vector<Job> jobs_of(const PlanRequest& request, const Levers& levers, Conte
     jobs.push_back({std::move(start), price, request.actions, request.allow_lossy});
   };
   if (levers.offload) {
-    for (const double price : {0.002, 0.03}) {
-      add(std::nullopt, price);
-      if (!starts.empty()) add(starts[0], price);
-    }
+    // Both copy queues are part of the search; the price only decides between equals, and now and
+    // then another road is the better one.
+    add(std::nullopt, 0.002);
+    if (!starts.empty()) add(starts[0], 0.002);
+    add(std::nullopt, 0.03);
     if (request.allow_lossy) jobs.push_back({std::nullopt, 0.002, request.actions, false});
   } else {
     add(std::nullopt, 0);

@@ -18,6 +18,8 @@ constexpr double kFirst = 0.05;
 constexpr double kGrowthMin = 1.2;
 constexpr double kGrowthMax = 2.0;
 constexpr double kPriceRange = 1e4;
+// So many climbs without a gain of a ten thousandth end the search early.
+constexpr int kIdleClimbsMax = 8;
 // Of the work that is left, how much one climb may take.
 constexpr double kClimbPart = 0.35;
 constexpr double kDecay = 0.99;
@@ -497,10 +499,14 @@ bool Descent::run() {
   update_load();
   remember();
   if (best_) polish();
-  while (!exhausted()) {
+  int idle_climbs = 0;
+  while (!exhausted() && idle_climbs < kIdleClimbsMax) {
+    const double before_ns = best_cost_ns_;
+    const bool had = best_.has_value();
     climb();
     polish();
     if (exhausted()) break;
+    idle_climbs = had && best_cost_ns_ > before_ns * (1 - 1e-4) ? idle_climbs + 1 : 0;
     // Forget part of it.
     if (best_ && random_.below(3) != 0) restore(*best_);
     const double factor = std::pow(0.5, 0.5 + 3.0 * random_.unit());

@@ -10,7 +10,7 @@ namespace spillway {
 namespace {
 
 // Steps above this many ops are looked at more coarsely, so that time stays near linear.
-constexpr std::size_t kShortStepOps = 4096;
+constexpr std::size_t kShortStepOps = 2048;
 
 struct Candidate {
   double score;
