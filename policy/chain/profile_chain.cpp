@@ -27,6 +27,7 @@ struct Span {
   std::uint32_t made_in = kNone;  // stage
   std::uint32_t read_until = 0;   // last stage that reads it in forward
   bool read_by_backward = false;
+  bool read_by_own = false;  // by the backward of the stage that made it
   bool leaves_round = false;
 };
 
@@ -258,8 +259,9 @@ void ChainFinder::fill(std::size_t round_index) {
     for (const Use use : profile_.uses_of(profile_.ops[op])) {
       const std::uint32_t s = profile_.storage_of(use).value;
       if (chain_.managed[s] == 0 || use.creates()) continue;
-      const Span& span = spans_[s];
+      Span& span = spans_[s];
       const bool own = span.made_in == stage;
+      span.read_by_own = span.read_by_own || own;
       const bool input = span.made_in < stage && span.read_until >= stage;
       if (!own && !input) chain_.managed[s] = 0;
     }
@@ -269,7 +271,7 @@ void ChainFinder::fill(std::size_t round_index) {
     const Span& span = spans_[s];
     for (std::uint32_t k = span.made_in + 1; k <= span.read_until; ++k)
       round.stages[k].input.push_back(s);
-    if (span.read_by_backward) round.stages[span.made_in].saved.push_back(s);
+    if (span.read_by_own) round.stages[span.made_in].saved.push_back(s);
   }
 }
 
@@ -314,6 +316,7 @@ void ChainFinder::measure() {
     chain.input_bytes.assign(round.stages.size() + 1, 0);
     const std::size_t n = round.stages.size();
     chain.forward_ns.resize(n);
+    chain.forward_leaf_ns.resize(n);
     chain.backward_ns.resize(n);
     chain.saved_bytes.resize(n);
     chain.forward_extra_bytes.resize(n);
@@ -326,17 +329,19 @@ void ChainFinder::measure() {
         at_hand[s] = stamp;
       }
       std::vector<std::uint32_t> targets = stage.saved;
-      if (k + 1 < n)
-        for (const std::uint32_t s : round.stages[k + 1].input)
-          if (spans_[s].made_in == k && !(spans_[s].read_by_backward))  // the others are in `saved`
-            targets.push_back(s);
-      for (const std::uint32_t s : targets) chain.saved_bytes[k] += profile_.storages[s].bytes;
       // A storage from before the stage that is not managed is there, or is a temporary that the
       // stage's own ops do not read.
       const auto there = [&](std::uint32_t s) {
         const OpId made = profile_.storages[s].created_by;
         return at_hand[s] == stamp || !made.valid() || made.value < stage.begin_op;
       };
+      for (const std::uint32_t op : rerun.collect(targets, there))
+        chain.forward_leaf_ns[k] += static_cast<std::int64_t>(profile_.ops[op].duration_ns);
+      if (k + 1 < n)
+        for (const std::uint32_t s : round.stages[k + 1].input)
+          if (spans_[s].made_in == k && !(spans_[s].read_by_backward))  // the others are in `saved`
+            targets.push_back(s);
+      for (const std::uint32_t s : targets) chain.saved_bytes[k] += profile_.storages[s].bytes;
       for (const std::uint32_t op : rerun.collect(targets, there))
         chain.forward_ns[k] += static_cast<std::int64_t>(profile_.ops[op].duration_ns);
       chain.forward_extra_bytes[k] = extra(stage.begin_op, stage.end_op);

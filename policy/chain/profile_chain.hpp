@@ -17,7 +17,7 @@ struct ChainStage {
   std::uint32_t end_op = 0;
   std::uint32_t backward_end = 0;    // its backward is over before this op
   std::vector<std::uint32_t> input;  // storages made before it, read in forward at or behind it
-  std::vector<std::uint32_t> saved;  // storages made in it that backward reads
+  std::vector<std::uint32_t> saved;  // storages made in it that its backward reads
 };
 
 /// One forward pass and the backward that follows it. Backward of the stages runs in [backward

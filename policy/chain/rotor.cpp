@@ -32,6 +32,9 @@ RotorTable::RotorTable(const Chain& chain, std::uint64_t slot_bytes, std::uint32
   for (std::size_t s = 0; s < stages_; ++s) {
     const bool loss = s == n;
     forward_.push_back(loss ? 0 : static_cast<double>(chain.forward_ns[s]));
+    leaf_.push_back(loss || chain.forward_leaf_ns.empty()
+                        ? forward_.back()
+                        : static_cast<double>(chain.forward_leaf_ns[s]));
     backward_.push_back(loss ? 0 : static_cast<double>(chain.backward_ns[s]));
     forward_sum_.push_back(forward_sum_.back() + forward_.back());
     saved_.push_back(loss ? 0 : in_slots(chain.saved_bytes[s]));
@@ -54,7 +57,7 @@ void RotorTable::fill_leaf(std::size_t s) {
   double* out = &cost_[row(s, s) * (slots_ + std::size_t{1})];
   const std::uint64_t need =
       input_[s] + saved_[s] + std::max(forward_extra_[s], backward_extra_[s]);
-  for (std::uint64_t m = need; m <= slots_; ++m) out[m] = forward_[s] + backward_[s];
+  for (std::uint64_t m = need; m <= slots_; ++m) out[m] = leaf_[s] + backward_[s];
 }
 
 std::uint64_t RotorTable::guard_slots(std::size_t first, std::size_t last) const {

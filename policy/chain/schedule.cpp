@@ -18,8 +18,11 @@ class Runner {
 
   ChainReplay run(const ChainSchedule& schedule) {
     result_.legal = true;
-    for (const ChainStep& step : schedule) {
+    for (std::size_t i = 0; i < schedule.size(); ++i) {
+      const ChainStep& step = schedule[i];
       if (step.stage >= chain_.length()) continue;
+      leaf_ = i + 1 < schedule.size() && step.kind == ChainStepKind::kForwardAll &&
+              schedule[i + 1] == ChainStep{ChainStepKind::kBackward, step.stage};
       if (!apply(step)) {
         result_.legal = false;
         return result_;
@@ -51,7 +54,8 @@ class Runner {
         hold(chain_.saved_bytes[s] + chain_.forward_extra_bytes[s]);
         saved_[s] = true;
         front_ = s + 1;
-        result_.time_ns += chain_.forward_ns[s];
+        result_.time_ns += leaf_ && !chain_.forward_leaf_ns.empty() ? chain_.forward_leaf_ns[s]
+                                                                    : chain_.forward_ns[s];
         return true;
       case ChainStepKind::kBackward:
         if (!saved_[s] || went_backward_[s]) return false;
@@ -90,6 +94,7 @@ class Runner {
   std::vector<bool> saved_;
   std::vector<bool> went_backward_;
   std::size_t front_ = 0;
+  bool leaf_ = false;  // the step saves all right before the stage's own backward
   ChainReplay result_;
 };
 
@@ -98,7 +103,8 @@ class Runner {
 bool Chain::consistent() const {
   const std::size_t n = forward_ns.size();
   return backward_ns.size() == n && input_bytes.size() == n + 1 && saved_bytes.size() == n &&
-         forward_extra_bytes.size() == n && backward_extra_bytes.size() == n;
+         forward_extra_bytes.size() == n && backward_extra_bytes.size() == n &&
+         (forward_leaf_ns.empty() || forward_leaf_ns.size() == n);
 }
 
 std::int64_t Chain::time_without_recompute() const {

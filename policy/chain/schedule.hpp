@@ -20,6 +20,10 @@ struct Chain {
   std::vector<std::uint64_t> forward_extra_bytes;   // oF: transient, beyond input, output and saved
   std::vector<std::uint64_t> backward_extra_bytes;  // oB
 
+  /// Time of a "save all" run right before the stage's own backward, where nothing that only the
+  /// output needs has to run. Empty: forward_ns. The papers know no such difference.
+  std::vector<std::int64_t> forward_leaf_ns;
+
   [[nodiscard]] std::size_t length() const { return forward_ns.size(); }
   /// All vectors have the lengths above.
   [[nodiscard]] bool consistent() const;

@@ -144,13 +144,15 @@ PlanOutcome plan_pofo(const Profile& profile,
   }
   // The least memory with a plan lies between two of these; whatever the budget, it is tried.
   double without = smallest - 1.0 / memories;
-  for (int i = 0; i < kRefinements; ++i) {
+  const int refinements =
+      static_cast<int>(std::min<std::size_t>(kRefinements, candidate_limit(profile) / 4 + 1));
+  for (int i = 0; i < refinements; ++i) {
     const double middle = (smallest + without) / 2;
     const std::uint64_t bytes = try_share(middle);
     (bytes != kNever ? smallest : without) = middle;
     if (bytes <= request.budget_bytes) fits = std::max(fits, middle);
   }
-  for (int i = 0; i < kRefinements && fits > 0 && fits < too_large; ++i) {
+  for (int i = 0; i < refinements && fits > 0 && fits < too_large; ++i) {
     const double middle = (fits + too_large) / 2;
     (try_share(middle) <= request.budget_bytes ? fits : too_large) = middle;
   }
