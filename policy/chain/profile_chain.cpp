@@ -339,7 +339,7 @@ void ChainFinder::measure() {
         chain.forward_leaf_ns[k] += static_cast<std::int64_t>(profile_.ops[op].duration_ns);
       if (k + 1 < n)
         for (const std::uint32_t s : round.stages[k + 1].input)
-          if (spans_[s].made_in == k && !(spans_[s].read_by_backward))  // the others are in `saved`
+          if (spans_[s].made_in == k && !spans_[s].read_by_own)  // the others are in `saved`
             targets.push_back(s);
       for (const std::uint32_t s : targets) chain.saved_bytes[k] += profile_.storages[s].bytes;
       for (const std::uint32_t op : rerun.collect(targets, there))

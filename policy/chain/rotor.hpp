@@ -54,7 +54,7 @@ class RotorTable {
   std::size_t stages_;  // the loss included
   std::uint64_t slot_bytes_;
   std::uint32_t slots_;
-  std::vector<double> forward_, leaf_, backward_, forward_sum_;                       // ns; prefix sums
+  std::vector<double> forward_, leaf_, backward_, forward_sum_;                // ns; prefix sums
   std::vector<std::uint64_t> input_, saved_, forward_extra_, backward_extra_;  // slots
   std::vector<double> cost_;  // ns; exact, as sums stay below 2^53; infinity: does not fit
 };
