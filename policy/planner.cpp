@@ -181,7 +181,7 @@ const std::vector<Planner>& planners() {
        true,
        plan_capuchin},
       {"joint",
-       "weighs all levers per tensor by seconds per byte-second relieved, portfolio of weights",
+       "all levers per tensor and op: a greedy portfolio, then a local search over schedules",
        "spillway",
        kAllActions,
        true,
