@@ -32,7 +32,9 @@ std::uint64_t Candidates::add(Plan plan) {
     best_ = std::move(plan);
     return bytes;
   }
-  if (sim.value().fits || (smallest_ && bytes >= smallest_bytes_)) return bytes;
+  // What fits the budget but not the pinned memory says nothing about the smallest budget.
+  const bool over = request_.budget_bytes != 0 && bytes > request_.budget_bytes;
+  if (!over || (smallest_ && bytes >= smallest_bytes_)) return bytes;
   smallest_bytes_ = bytes;
   smallest_op_ = sim.value().min_budget_op;
   smallest_ = std::move(plan);

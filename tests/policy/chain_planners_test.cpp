@@ -118,6 +118,33 @@ TEST_SUITE("unit") {
     CHECK(without.step_ns <= rotor.step_ns + rotor.step_ns / 20);
   }
 
+  TEST_CASE("pofo keeps the pinned budget, and names a budget above the one it was given") {
+    const Profile profile = chain_profile(24, 100, 50, 100, 200);
+    const ProfileSummary summary = summarize(profile);
+    PlanRequest request;
+    const Planner* planner = find_planner("pofo", &request).value();
+    DeviceModel device = simple_device();
+    device.d2h_gbps = device.h2d_gbps = 4;
+    for (const std::uint64_t pinned : {1u, 250u, 100'000u})
+      for (const std::uint64_t budget : {150u, 250u, 450u, 1250u}) {
+        CAPTURE(pinned);
+        CAPTURE(budget);
+        request.pinned_bytes = pinned;
+        request.budget_bytes = budget;
+        const PlanOutcome outcome = planner->plan(profile, summary, device, request);
+        if (const auto* infeasible = std::get_if<Infeasible>(&outcome)) {
+          CHECK(infeasible->min_budget_bytes > budget);
+          continue;
+        }
+        SimOptions options;
+        options.budget_bytes = budget;
+        options.pinned_bytes = pinned;
+        const SimResult sim = simulate(profile, device, std::get<Plan>(outcome), options).value();
+        CHECK(sim.fits);
+        CHECK(sim.pinned_peak_bytes <= pinned);
+      }
+  }
+
   TEST_CASE("chain planners leave a trace whose ops cannot run again as it is") {
     ProfileMaker maker;
     for (std::uint64_t i = 1; i <= 6; ++i) {
