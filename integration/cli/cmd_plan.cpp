@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // spillway plan: decide, and write the plan file.
+#include "integration/cli/advice.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/cli/curve.hpp"
 #include "integration/cli/output_name.hpp"
@@ -13,6 +14,7 @@
 #include <fmt/core.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -25,6 +27,7 @@ struct PlanOptions {
   std::string policy = "joint";
   std::string output;
   std::vector<std::string> what_if;
+  std::string advise;
   bool curve = false;
   bool json = false;
 };
@@ -54,6 +57,10 @@ Status print_curve(const PlanOptions& options, Session& session) {
 Status plan(const PlanOptions& options, Session& session) {
   if (options.curve) return print_curve(options, session);
   Progress progress;
+  std::optional<Tool> tool;
+  if (!options.advise.empty()) {
+    SPW_ASSIGN_OR_RETURN(tool, parse_tool(options.advise));
+  }
   SPW_ASSIGN_OR_RETURN(const std::vector<WhatIf> what_ifs, parse_what_ifs(options.what_if));
   SPW_ASSIGN_OR_RETURN(const auto study,
                        Study::load(options.study, session.command_line, progress));
@@ -64,6 +71,17 @@ Status plan(const PlanOptions& options, Session& session) {
   if (!what_ifs.empty()) {
     SPW_ASSIGN_OR_RETURN(rows, what_if_rows(*study, options.policy, result, what_ifs, progress));
   }
+  std::vector<Advice> advice;
+  if (tool) {
+    progress.show("trying settings of " + options.advise);
+    SPW_ASSIGN_OR_RETURN(advice,
+                         advise(*tool,
+                                study->profile(),
+                                study->summary(),
+                                study->device(),
+                                study->request(),
+                                result.plan));
+  }
   progress.clear();
   if (result.feasible && !options.output.empty()) {
     SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.output));
@@ -72,10 +90,12 @@ Status plan(const PlanOptions& options, Session& session) {
   if (options.json) {
     nlohmann::ordered_json object = result_json(study->context(), result, "spillway.plan/1");
     if (!rows.empty()) object["what_if"] = what_if_json(rows);
+    if (tool) object["advice"] = advice_json(study->context(), *tool, result, advice);
     fmt::print("{}", dump_json(object));
   } else {
     fmt::print("{}", render_summary(study->context(), result, ::isatty(STDOUT_FILENO) == 1));
     if (!rows.empty()) fmt::print("{}", what_if_text(rows));
+    if (tool) fmt::print("{}", advice_text(study->context(), *tool, result, advice));
   }
   if (!result.feasible) session.exit_code = kNoPlan;
   return {};
@@ -103,12 +123,21 @@ void add_plan(::CLI::App& app, Session& session) {
           ->type_name("CHANGE")
           ->expected(1)
           ->take_all();
+  ::CLI::Option* advise_option =
+      command
+          ->add_option(
+              "--advise",
+              options->advise,
+              "also print the nearest settings of a tool, what they cost and what the plan "
+              "gains: torch, megatron, deepspeed, te")
+          ->type_name("TOOL");
   command
       ->add_flag("--curve",
                  options->curve,
                  "instead of one plan: peak, step and overhead at nine budgets, and --budget's")
       ->excludes(output)
-      ->excludes(what_if);
+      ->excludes(what_if)
+      ->excludes(advise_option);
   command->add_flag("--json", options->json, "one JSON object on stdout");
   command->callback([options, &session] { session.report(plan(*options, session)); });
 }

@@ -280,6 +280,42 @@ TEST_SUITE("unit") {
     CHECK(spillway_run({"plan", sample.trace, "--curve", "-o", "x.spwp"}).exit_code == 1);
   }
 
+  TEST_CASE(
+      "plan --advise prints settings of other tools, and none beats what joint gains over it") {
+    const Sample sample;
+    const std::vector<std::pair<std::string, std::string>> tools = {
+        {"torch", "activation_memory_budget"},
+        {"megatron", "--recompute-granularity"},
+        {"deepspeed", "cpu_checkpointing"},
+        {"te", "get_cpu_offload_context"}};
+    for (const auto& pair : tools) {
+      const std::string& tool = pair.first;
+      const std::string& word = pair.second;
+      const ProgramRun run =
+          spillway_run({"plan", sample.trace, "--budget", "90%", "--advise", tool, "--json"});
+      REQUIRE(run.exit_code == 0);
+      const json object = json_of(run);
+      CHECK(object["advice"]["tool"] == tool);
+      const json& settings = object["advice"]["settings"];
+      REQUIRE(!settings.empty());
+      bool named = false;
+      for (const json& row : settings) {
+        named = named || row["setting"].get<std::string>().find(word) != std::string::npos;
+        if (row["feasible"] == true)
+          CHECK(row["peak_bytes"] <= object["budget_bytes"]);
+        else
+          CHECK(row["step_ns"].is_null());
+      }
+      CHECK(named);
+      CHECK(settings[0]["feasible"] == true);
+      CHECK(object["advice"]["gain"] >= 0);
+      const ProgramRun text =
+          spillway_run({"plan", sample.trace, "--budget", "90%", "--advise", tool});
+      CHECK(text.out.find(word) != std::string::npos);
+    }
+    check_one_line(spillway_run({"plan", sample.trace, "--advise", "jax"}), "--advise", 1);
+  }
+
   TEST_CASE("a plan written is a plan replayed, and fits no other step") {
     const Sample sample;
     const std::string plan = (sample.dir.path() / "p.spwp").string();
