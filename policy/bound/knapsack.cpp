@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lagrangian of one op: prices for a byte at the op and for a second of either link make every
-// storage's choice its own. Any prices give a valid bound; coordinate ascent finds good ones.
+// storage's choice its own. Any prices give a valid bound; ascent finds good ones.
 #include "policy/bound/knapsack.hpp"
 
 #include <algorithm>
@@ -38,8 +38,11 @@ class Knapsack {
   bool empty() const { return choices_.empty(); }
 
  private:
-  Value at(const std::array<double, 3>& price) const;
-  double climb(std::array<double, 3> price) const;
+  /// What the prices prove; `links` false: as if nothing could be copied.
+  Value at(const std::array<double, 3>& price, bool links) const;
+  /// The best price of a byte up to `most`, the others given; the value that it proves.
+  double best_byte_price(double most, bool links, std::array<double, 3>* price) const;
+  double climb(double most_per_byte) const;
   double proven(const Value& value) const { return value.value - 1e-12 * value.error; }
 
   std::vector<Choice> choices_;
@@ -89,7 +92,7 @@ Knapsack::Knapsack(const BoundStep& step, std::uint32_t op, std::uint64_t budget
   }
 }
 
-Value Knapsack::at(const std::array<double, 3>& price) const {
+Value Knapsack::at(const std::array<double, 3>& price, bool links) const {
   const double byte = price[kByte], out = price[kOut], in = price[kIn];
   Value v;
   const auto add = [&v](double part) {
@@ -115,8 +118,8 @@ Value Knapsack::at(const std::array<double, 3>& price) const {
       const double back = c.read ? 1 : 0;
       const double codec = (1 - out) * c.once + back * (1 - in) * c.once;
       if (c.coded) offer(byte * c.payload + codec, {c.payload, -c.once, -back * c.once});
-      if (c.host) offer(out * c.out + back * in * c.in, {0, c.out, back * c.in});
-      if (c.host && c.coded)
+      if (c.host && links) offer(out * c.out + back * in * c.in, {0, c.out, back * c.in});
+      if (c.host && links && c.coded)
         offer(codec + out * c.coded_out + back * in * c.coded_in,
               {0, c.coded_out - c.once, back * (c.coded_in - c.once)});
       sum += best;
@@ -132,30 +135,73 @@ Value Knapsack::at(const std::array<double, 3>& price) const {
   return v;
 }
 
-// Concave in each price: bisection on the slope, one price after the other.
-double Knapsack::climb(std::array<double, 3> price) const {
-  double best = 0;
-  const std::array<double, 3> most = {2 * most_per_byte_, 1, 1};
-  for (int round = 0; round < 3; ++round) {
-    for (std::size_t p = 0; p < 3; ++p) {
-      double low = 0, high = most[p];
-      for (int n = 0; n < 30; ++n) {
-        price[p] = 0.5 * (low + high);
-        const Value value = at(price);
-        best = std::max(best, proven(value));
-        (value.slope[p] > 0 ? low : high) = price[p];
-      }
-      if (choices_.empty() || !choices_.front().host) break;  // no link to price
+double Knapsack::best_byte_price(double most, bool links, std::array<double, 3>* price) const {
+  double best = 0, low = 0, high = most;
+  std::array<double, 3> at_best = *price;
+  for (int n = 0; n < 40; ++n) {
+    (*price)[kByte] = 0.5 * (low + high);
+    const Value value = at(*price, links);
+    if (proven(value) > best) {
+      best = proven(value);
+      at_best = *price;
     }
+    (value.slope[kByte] > 0 ? low : high) = (*price)[kByte];
   }
+  *price = at_best;
   return best;
 }
 
-std::int64_t Knapsack::best_ns() const {
+// The value is concave in the three prices: the ellipsoid method, which needs slopes only and no
+// luck with the directions, then one bisection for the byte's price.
+double Knapsack::climb(double most_per_byte) const {
+  constexpr int kSteps = 160;
+  // In units of the box: centre and squared half axes of a ball around it.
+  std::array<double, 3> centre = {0.5, 0.5, 0.5};
+  std::array<std::array<double, 3>, 3> shape = {};
+  for (std::size_t p = 0; p < 3; ++p) shape[p][p] = 0.75;
+  const std::array<double, 3> scale = {most_per_byte, 1, 1};
   double best = 0;
-  constexpr std::array<std::array<double, 3>, 3> kStarts = {{{0, 0, 0}, {0, 1, 0}, {0, 0.5, 0.5}}};
-  const std::size_t starts = choices_.front().host ? kStarts.size() : 1;
-  for (std::size_t n = 0; n < starts; ++n) best = std::max(best, climb(kStarts[n]));
+  std::array<double, 3> at_best = {0, 0, 0};
+  for (int n = 0; n < kSteps; ++n) {
+    std::array<double, 3> up = {0, 0, 0};  // where larger values can lie
+    bool inside = true;
+    for (std::size_t p = 0; p < 3 && inside; ++p) {
+      if (centre[p] >= 0 && centre[p] <= 1) continue;
+      up[p] = centre[p] < 0 ? 1 : -1;
+      inside = false;
+    }
+    if (inside) {
+      std::array<double, 3> price;
+      for (std::size_t p = 0; p < 3; ++p) price[p] = centre[p] * scale[p];
+      const Value value = at(price, true);
+      if (proven(value) > best) {
+        best = proven(value);
+        at_best = price;
+      }
+      for (std::size_t p = 0; p < 3; ++p) up[p] = value.slope[p] * scale[p];
+    }
+    std::array<double, 3> step = {0, 0, 0};
+    double length = 0;
+    for (std::size_t p = 0; p < 3; ++p) {
+      for (std::size_t q = 0; q < 3; ++q) step[p] += shape[p][q] * up[q];
+      length += step[p] * up[p];
+    }
+    if (!(length > 0)) break;
+    length = std::sqrt(length);
+    for (std::size_t p = 0; p < 3; ++p) step[p] /= length;
+    for (std::size_t p = 0; p < 3; ++p) centre[p] += step[p] / 4;
+    for (std::size_t p = 0; p < 3; ++p)
+      for (std::size_t q = 0; q < 3; ++q)
+        shape[p][q] = 9.0 / 8.0 * (shape[p][q] - 0.5 * step[p] * step[q]);
+  }
+  return std::max(best, best_byte_price(most_per_byte, true, &at_best));
+}
+
+std::int64_t Knapsack::best_ns() const {
+  // Links only make a byte cheaper, so that its price without them limits the search.
+  std::array<double, 3> price = {0, 0, 0};
+  double best = best_byte_price(2 * most_per_byte_, false, &price);
+  if (choices_.front().host) best = climb(2 * std::max(price[kByte], 1e-12 * most_per_byte_));
   return static_cast<std::int64_t>(std::floor(best * (1 - 1e-9)));
 }
 

@@ -2,6 +2,7 @@
 // The schedules that a mixed-integer program found for the recorded graphs, as plans: the judge
 // accepts them with the recorded peak and cost. And joint beside them, on the same budgets.
 #include "integration/trace/reader.hpp"
+#include "policy/bound.hpp"
 #include "policy/op_order.hpp"
 #include "policy/planner.hpp"
 #include "policy/profile_builder.hpp"
@@ -212,6 +213,46 @@ TEST_CASE("joint's recompute-only plans stay near the MILP's best, inside the bu
   MESSAGE("excess over the MILP in points: mean " << excess_sum / count << ", worst "
                                                   << excess_worst);
   CHECK(excess_sum / count <= 0.7);
+}
+
+TEST_CASE(
+    "the bound proves at least half of what the MILP proved, and never more than it reached") {
+  SPW_REQUIRE_SHARED_DATA(folder);
+  const DeviceModel device = any_device();
+  for (const bool linear_program : {true, false}) {
+    double share_sum = 0;
+    int count = 0;
+    for (const char* name : {"resnet50_184", "unet_11"}) {
+      CAPTURE(name);
+      const Graph graph = load(folder, name);
+      const ProfileSummary summary = summarize(graph.profile);
+      for (const json& solution : graph.solutions) {
+        const double gigabytes = solution["budget_gb"].get<double>();
+        CAPTURE(gigabytes);
+        PlanRequest request;
+        request.budget_bytes = static_cast<std::uint64_t>(gigabytes * (1 << 30));
+        request.actions = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
+        BoundOptions options;
+        options.linear_program = linear_program;
+        const Bound bound = lower_bound(graph.profile, summary, device, request, options);
+        const std::int64_t reached_ns =
+            solution["runtime_expected_centi_ms"].get<std::int64_t>() * kUnitNs;
+        CHECK(bound.bound_ns <= reached_ns);
+        // Where the solver finished there is no log line: its incumbent is proven.
+        const bool logged = solution.contains("log") && solution["log"].is_object();
+        const double proven_ns =
+            logged ? solution["log"]["best_bound"].get<double>() * static_cast<double>(kUnitNs)
+                   : static_cast<double>(reached_ns);
+        share_sum += static_cast<double>(bound.bound_ns - summary.compute_ns) /
+                     (proven_ns - static_cast<double>(summary.compute_ns));
+        ++count;
+      }
+    }
+    REQUIRE(count == 12);
+    MESSAGE(std::string(linear_program && has_linear_program() ? "linear program" : "knapsack")
+            << ": " << share_sum / count << " of the MILP's proven overhead on average");
+    CHECK(share_sum / count >= 0.5);
+  }
 }
 
 }  // namespace spillway
