@@ -3,6 +3,7 @@
 #include "integration/cli/advice.hpp"
 #include "integration/cli/command.hpp"
 #include "integration/cli/curve.hpp"
+#include "integration/cli/explanation.hpp"
 #include "integration/cli/output_name.hpp"
 #include "integration/cli/study.hpp"
 #include "integration/cli/what_if.hpp"
@@ -28,6 +29,8 @@ struct PlanOptions {
   std::string output;
   std::vector<std::string> what_if;
   std::string advise;
+  std::string explain;  // part of a tensor's name; "" any
+  bool wants_explain = false;
   bool curve = false;
   bool json = false;
 };
@@ -82,6 +85,19 @@ Status plan(const PlanOptions& options, Session& session) {
                                 study->request(),
                                 result.plan));
   }
+  std::optional<ExplainedPlan> explained;
+  if (options.wants_explain && result.feasible) {
+    // Each price is a run over the whole step.
+    constexpr std::size_t kLongStep = 10'000;
+    const std::size_t count = study->profile().ops.size() > kLongStep ? 4 : 20;
+    progress.show("pricing alternatives");
+    explained = explain(study->profile(),
+                        study->summary(),
+                        study->device(),
+                        study->request(),
+                        result.plan,
+                        largest_storages(study->profile(), options.explain, count));
+  }
   progress.clear();
   if (result.feasible && !options.output.empty()) {
     SPW_ASSIGN_OR_RETURN(const std::string path, expand_output_name(options.output));
@@ -91,10 +107,12 @@ Status plan(const PlanOptions& options, Session& session) {
     nlohmann::ordered_json object = result_json(study->context(), result, "spillway.plan/1");
     if (!rows.empty()) object["what_if"] = what_if_json(rows);
     if (tool) object["advice"] = advice_json(study->context(), *tool, result, advice);
+    if (explained) object["explain"] = explanation_json(study->profile(), *explained);
     fmt::print("{}", dump_json(object));
   } else {
     fmt::print("{}", render_summary(study->context(), result, ::isatty(STDOUT_FILENO) == 1));
     if (!rows.empty()) fmt::print("{}", what_if_text(rows));
+    if (explained) fmt::print("{}", explanation_text(study->profile(), *explained));
     if (tool) fmt::print("{}", advice_text(study->context(), *tool, result, advice));
   }
   if (!result.feasible) session.exit_code = kNoPlan;
@@ -131,15 +149,27 @@ void add_plan(::CLI::App& app, Session& session) {
               "also print the nearest settings of a tool, what they cost and what the plan "
               "gains: torch, megatron, deepspeed, te")
           ->type_name("TOOL");
+  ::CLI::Option* explain_option =
+      command
+          ->add_option("--explain",
+                       options->explain,
+                       "also print what the largest tensors' other ways would cost; of those whose "
+                       "name contains NAME, with one")
+          ->type_name("[NAME]")
+          ->expected(0, 1);
   command
       ->add_flag("--curve",
                  options->curve,
                  "instead of one plan: peak, step and overhead at nine budgets, and --budget's")
       ->excludes(output)
       ->excludes(what_if)
-      ->excludes(advise_option);
+      ->excludes(advise_option)
+      ->excludes(explain_option);
   command->add_flag("--json", options->json, "one JSON object on stdout");
-  command->callback([options, &session] { session.report(plan(*options, session)); });
+  command->callback([options, explain_option, &session] {
+    options->wants_explain = explain_option->count() > 0;
+    session.report(plan(*options, session));
+  });
 }
 
 }  // namespace spillway::cli

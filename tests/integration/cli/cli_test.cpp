@@ -316,6 +316,32 @@ TEST_SUITE("unit") {
     check_one_line(spillway_run({"plan", sample.trace, "--advise", "jax"}), "--advise", 1);
   }
 
+  TEST_CASE("plan --explain prices what else could be done with a tensor, in one line each") {
+    const Sample sample;
+    const json object = json_of(
+        spillway_run({"plan", sample.trace, "--budget", "90%", "--explain", "layer 1", "--json"}));
+    const json& tensors = object["explain"]["tensors"];
+    REQUIRE(!tensors.empty());
+    CHECK(tensors.size() <= 20);
+    bool priced = false;
+    for (const json& tensor : tensors) {
+      CHECK(tensor["name"].get<std::string>().find("layer 1") != std::string::npos);
+      for (const json& other : tensor["alternatives"]) {
+        CHECK((other["action"] != tensor["action"] || other["codec"] != tensor["codec"]));
+        CHECK(other["fits"] == other["step_ns"].is_number());
+        priced = priced || other["fits"] == true;
+      }
+    }
+    CHECK(priced);
+    const ProgramRun text = spillway_run({"plan", sample.trace, "--budget", "90%", "--explain"});
+    CHECK(text.exit_code == 0);
+    CHECK(text.out.find("; instead ") != std::string::npos);
+    const ProgramRun none =
+        spillway_run({"plan", sample.trace, "--budget", "90%", "--explain", "no such tensor"});
+    CHECK(none.exit_code == 0);
+    CHECK(none.out.find("no tensor of that name") != std::string::npos);
+  }
+
   TEST_CASE("a plan written is a plan replayed, and fits no other step") {
     const Sample sample;
     const std::string plan = (sample.dir.path() / "p.spwp").string();
