@@ -21,6 +21,8 @@ namespace {
 
 // Above this many ops the greedy portfolio is cut down: the local search does the rest.
 constexpr std::size_t kLongStepOps = 2048;
+// Above this many it cannot come to an end in seconds: it only improves on the greedy's best.
+constexpr std::size_t kHugeStepOps = 12'000;
 
 /// What the request and the trace together allow.
 struct Levers {
@@ -191,6 +193,7 @@ class Contest {
 
 // Judged stages per run of the local search: linear in the step up to a second or so of time.
 std::uint64_t default_work(std::size_t op_count) {
+  if (op_count > kHugeStepOps) return 300'000;
   return std::clamp<std::uint64_t>(6 * op_count * op_count / 10, 20'000, 2'000'000);
 }
 
@@ -204,12 +207,19 @@ struct Job {
 };
 
 // Fewer levers are searched too: what they find must not be missed for want of time.
-std::vector<Job> jobs_of(const PlanRequest& request, const Levers& levers, Contest& contest) {
+std::vector<Job> jobs_of(const PlanRequest& request,
+                         const Levers& levers,
+                         std::size_t op_count,
+                         Contest& contest) {
   std::vector<Job> jobs;
   const std::vector<Choices> starts = contest.starts(2);
   const auto add = [&](std::optional<Choices> start, double price) {
     jobs.push_back({std::move(start), price, request.actions, request.allow_lossy});
   };
+  if (op_count > kHugeStepOps && !starts.empty()) {
+    add(starts[0], 0.002);
+    return jobs;
+  }
   if (levers.offload) {
     // Both copy queues are part of the search; the price only decides between equals, and now and
     // then another road is the better one.
@@ -233,7 +243,7 @@ void refine(const Profile& profile,
             const GapTable& gaps,
             const Levers& levers,
             Contest& contest) {
-  const std::vector<Job> jobs = jobs_of(request, levers, contest);
+  const std::vector<Job> jobs = jobs_of(request, levers, profile.ops.size(), contest);
   const std::uint64_t work =
       request.work_limit != 0 ? request.work_limit : default_work(profile.ops.size());
   std::vector<std::vector<Instruction>> programs(jobs.size());

@@ -3,6 +3,8 @@
 // brought up to date lazily.
 #include "policy/search/greedy.hpp"
 
+#include "policy/search/range_max.hpp"
+
 #include <algorithm>
 #include <queue>
 
@@ -243,7 +245,7 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
 Choices Greedy::trim(const Weights& weights, Choices choices) const {
   const Lowered before = lowering_.just_in_time(choices);
   if (before.min_budget_bytes() > request_.budget_bytes) return choices;
-  std::vector<std::uint64_t> bytes = before.instant_bytes;
+  RangeMax bytes(before.instant_bytes);
   std::vector<std::pair<double, std::uint32_t>> order;
   for (std::uint32_t g = 0; g < choices.size(); ++g)
     if (choices[g].action != Action::kKeep) order.emplace_back(-cost_ns(weights, g, choices[g]), g);
@@ -255,11 +257,9 @@ Choices Greedy::trim(const Weights& weights, Choices choices) const {
     const std::uint64_t more =
         storage.bytes - std::min(storage.bytes, held_bytes(storage, choices[g]));
     const std::uint32_t end = std::min(before.back_at[g], gap.before_op);
-    bool fits = true;
-    for (std::uint32_t op = gap.after_op + 1; op < end && fits; ++op)
-      fits = bytes[op] + more <= request_.budget_bytes;
-    if (!fits) continue;
-    for (std::uint32_t op = gap.after_op + 1; op < end; ++op) bytes[op] += more;
+    if (gap.after_op + 1 < end && bytes.max(gap.after_op + 1, end) + more > request_.budget_bytes)
+      continue;
+    bytes.add(gap.after_op + 1, end, more);
     trimmed[g] = Decision{};
   }
   return lowering_.just_in_time(trimmed).min_budget_bytes() <= request_.budget_bytes ? trimmed

@@ -10,6 +10,8 @@
 namespace spillway {
 namespace {
 
+// Changing the bytes of this many stages costs about as much as judging one.
+constexpr std::size_t kStagesPerJudge = 256;
 // Position of a storage that no op of the stage touches.
 constexpr std::uint32_t kAtEnd = 0xffffffff;
 
@@ -422,6 +424,7 @@ void Schedule::add_entry_bytes(const std::vector<SpotSpan>& spots,
     const std::uint64_t bytes = held_bytes(storage, spots[i].spot);
     if (bytes == 0) continue;
     const std::size_t end = i + 1 < spots.size() ? spots[i + 1].from : entry_bytes_.size();
+    work_ += (end - spots[i].from) / kStagesPerJudge;
     if (add) {
       for (std::size_t t = spots[i].from; t < end; ++t) entry_bytes_[t] += bytes;
       for (std::size_t t = spots[i].from; t < std::min(end, peaks_.size()); ++t) peaks_[t] += bytes;
