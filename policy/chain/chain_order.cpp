@@ -30,16 +30,18 @@ class OrderMaker {
   void forward(const ChainRound& round, std::uint32_t stage, bool save_all, bool output_wanted);
   void backward_until(std::uint32_t end_op);
 
-  bool is_alive(std::uint32_t s) const {
+  [[nodiscard]] bool is_alive(std::uint32_t s) const {
     const Storage& storage = profile_.storages[s];
     return (!storage.created_by.valid() || storage.created_by.value < position_) &&
            (!storage.freed_after.valid() || storage.freed_after.value >= position_);
   }
-  bool at_hand(std::uint32_t s) const {
+  [[nodiscard]] bool at_hand(std::uint32_t s) const {
     return chain_.managed[s] != 0 ? holds_[s] > 0 : is_alive(s);
   }
   /// May `s` be made again now?
-  bool can_remake(std::uint32_t s) const { return chain_.remakable[s] != 0 || is_alive(s); }
+  [[nodiscard]] bool can_remake(std::uint32_t s) const {
+    return chain_.remakable[s] != 0 || is_alive(s);
+  }
 
   void make(const Held& wanted) {
     const auto& ops = rerun_.collect(wanted, [&](std::uint32_t s) { return at_hand(s); });

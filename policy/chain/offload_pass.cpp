@@ -46,8 +46,10 @@ class OffloadPass {
   void find_trips(const std::vector<char>& marks);
   void measure();
   void move_ahead(std::uint64_t budget_bytes);
-  std::vector<Instruction> write() const;
-  std::uint64_t bytes(std::uint32_t storage) const { return profile_.storages[storage].bytes; }
+  [[nodiscard]] std::vector<Instruction> write() const;
+  [[nodiscard]] std::uint64_t bytes(std::uint32_t storage) const {
+    return profile_.storages[storage].bytes;
+  }
   static bool runs_op(const Instruction& instruction) {
     return instruction.kind == InstructionKind::kCompute ||
            instruction.kind == InstructionKind::kRecompute;

@@ -37,9 +37,9 @@ class Search {
   std::optional<PofoPlan> run();
 
  private:
-  double out_rate() const { return options_.offload_bytes_per_ns; }
-  double back_rate() const { return options_.prefetch_bytes_per_ns; }
-  double cost_to_end(const Label& label) const {
+  [[nodiscard]] double out_rate() const { return options_.offload_bytes_per_ns; }
+  [[nodiscard]] double back_rate() const { return options_.prefetch_bytes_per_ns; }
+  [[nodiscard]] double cost_to_end(const Label& label) const {
     return label.time_ns + label.out_bytes / out_rate() + label.back_bytes / back_rate();
   }
   void extend(std::uint32_t place, std::uint32_t index);

@@ -68,7 +68,9 @@ class ChainFinder {
   void fill(std::size_t round_index);
   void end_backward(ChainRound& round);
   void measure();
-  bool is_written_in(std::uint32_t storage, std::uint32_t after, std::uint32_t until) const;
+  [[nodiscard]] bool is_written_in(std::uint32_t storage,
+                                   std::uint32_t after,
+                                   std::uint32_t until) const;
 
   const Profile& profile_;
   std::uint32_t max_stages_;

@@ -53,9 +53,9 @@ class Partitioner {
   enum class Bans { kDefault, kAggressive };
 
   void find_values();
-  bool is_banned(std::uint32_t value, Bans bans) const;
-  std::vector<char> cut(Bans bans, const std::vector<char>& free_to_repeat) const;
-  std::uint64_t bytes_of(const std::vector<char>& marks) const;
+  [[nodiscard]] bool is_banned(std::uint32_t value, Bans bans) const;
+  [[nodiscard]] std::vector<char> cut(Bans bans, const std::vector<char>& free_to_repeat) const;
+  [[nodiscard]] std::uint64_t bytes_of(const std::vector<char>& marks) const;
   void prepare();
 
   const Profile& profile_;
