@@ -11,7 +11,7 @@ namespace spillway {
 namespace {
 
 using EventKind = DtrLog::EventKind;
-constexpr std::size_t kHeadBytes = 64 * 1024;
+constexpr std::size_t kHeadBytes = std::size_t{64} * 1024;
 
 class DtrLogBuilder final : public DtrLogSink {
  public:

@@ -93,12 +93,15 @@ class DtrLineSax {
     error_position_ = position;
     return false;
   }
-  std::optional<std::size_t> error_position() const { return error_position_; }
+  [[nodiscard]] std::optional<std::size_t> error_position() const { return error_position_; }
 
  private:
   bool text(std::string value) {
-    if (in_list_ && list_ != nullptr) list_->push_back(std::move(value));
-    if (!in_list_ && field_ != nullptr) *field_ = std::move(value);
+    if (in_list_) {
+      if (list_ != nullptr) list_->push_back(std::move(value));
+    } else if (field_ != nullptr) {
+      *field_ = std::move(value);
+    }
     return depth_ != 0;
   }
 

@@ -23,7 +23,7 @@ class Pool {
     end_ = static_cast<std::uint32_t>(storage_count);
     next_[end_] = previous_[end_] = cursor_ = end_;
   }
-  bool has(std::uint32_t storage) const { return next_[storage] != kNone; }
+  [[nodiscard]] bool has(std::uint32_t storage) const { return next_[storage] != kNone; }
   void append(std::uint32_t storage) {
     ++size_;
     previous_[storage] = previous_[end_];
@@ -38,10 +38,10 @@ class Pool {
     previous_[next_[storage]] = previous_[storage];
     next_[storage] = previous_[storage] = kNone;
   }
-  std::size_t size() const { return size_; }
-  std::uint32_t first() const { return next_[end_]; }
-  std::uint32_t after(std::uint32_t storage) const { return next_[storage]; }
-  std::uint32_t end() const { return end_; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::uint32_t first() const { return next_[end_]; }
+  [[nodiscard]] std::uint32_t after(std::uint32_t storage) const { return next_[storage]; }
+  [[nodiscard]] std::uint32_t end() const { return end_; }
   /// Round and round: every storage in turn, `end()` once per turn.
   std::uint32_t next_in_turn() { return cursor_ = next_[cursor_]; }
 

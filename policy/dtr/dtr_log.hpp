@@ -53,11 +53,11 @@ struct DtrLog {
   std::vector<Event> events;
   std::vector<std::uint32_t> results;  // tensors that must be on the device when the step has ended
 
-  std::span<const std::uint32_t> inputs_of(const Op& op) const {
+  [[nodiscard]] std::span<const std::uint32_t> inputs_of(const Op& op) const {
     return std::span<const std::uint32_t>(inputs).subspan(op.inputs_begin,
                                                           op.inputs_end - op.inputs_begin);
   }
-  bool is_view(std::uint32_t tensor) const {
+  [[nodiscard]] bool is_view(std::uint32_t tensor) const {
     return storages[tensors[tensor].storage].root != tensor;
   }
   /// Sum of the ops' costs: the step without eviction.

@@ -34,7 +34,7 @@ class LogMaker {
   }
 
  private:
-  bool may_go(std::uint32_t storage) const {
+  [[nodiscard]] bool may_go(std::uint32_t storage) const {
     const auto gaps = gaps_.of(storage);
     return !gaps.empty() && gaps.front().rebuildable;
   }
@@ -54,7 +54,7 @@ class LogMaker {
         {EventKind::kCompute, static_cast<std::uint32_t>(out_.log.ops.size())});
     out_.log.ops.push_back(op);
   }
-  DtrLog::Op begin_op() const {
+  [[nodiscard]] DtrLog::Op begin_op() const {
     DtrLog::Op op;
     op.inputs_begin = static_cast<std::uint32_t>(out_.log.inputs.size());
     op.outputs_begin = static_cast<std::uint32_t>(out_.log.tensors.size());

@@ -67,20 +67,20 @@ class Capuchin {
     }
   };
 
-  std::int64_t swap_ns(std::uint32_t storage) const {
+  [[nodiscard]] std::int64_t swap_ns(std::uint32_t storage) const {
     return std::max(device_.offload_ns(profile_.storages[storage].bytes),
                     device_.prefetch_ns(profile_.storages[storage].bytes));
   }
   /// What is left of the time between both accesses when the copies out and back are taken off it.
-  std::int64_t free_ns(const Gap& gap) const {
+  [[nodiscard]] std::int64_t free_ns(const Gap& gap) const {
     const std::int64_t window_ns = begin_ns_[gap.before_op] - begin_ns_[gap.after_op + 1];
     const std::uint64_t bytes = profile_.storages[gap.storage].bytes;
     if (!gap.returns) return window_ns;
     return window_ns - device_.offload_ns(bytes) - device_.prefetch_ns(bytes);
   }
 
-  Offer offer_of(std::uint32_t gap) const;
-  std::int64_t rebuild_ns_of(const Gap& gap) const;
+  [[nodiscard]] Offer offer_of(std::uint32_t gap) const;
+  [[nodiscard]] std::int64_t rebuild_ns_of(const Gap& gap) const;
   bool reaches_budget();
   bool relieve(std::uint32_t op, std::uint64_t excess_bytes);
   bool swap_instead(std::uint32_t op, std::uint64_t excess_bytes);

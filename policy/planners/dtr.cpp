@@ -39,7 +39,7 @@ class DtrPlanner {
         log_(dtr_log_of(profile, find_gaps(profile))) {}
 
   /// The plan that runs in `budget_bytes`, if the online run gets through.
-  std::optional<Plan> attempt(std::uint64_t budget_bytes) const {
+  [[nodiscard]] std::optional<Plan> attempt(std::uint64_t budget_bytes) const {
     std::vector<std::uint32_t> order;
     DtrOptions options;
     if (profile_.ops.size() > kExactOpCount) {
@@ -56,7 +56,7 @@ class DtrPlanner {
     return plan_in(order, true, budget_bytes);
   }
 
-  Plan keep_all() const {
+  [[nodiscard]] Plan keep_all() const {
     std::vector<std::uint32_t> order(profile_.ops.size());
     std::iota(order.begin(), order.end(), 0u);
     auto plan = plan_of_order(profile_, order, false, name_, request_.budget_bytes);
@@ -64,9 +64,9 @@ class DtrPlanner {
   }
 
  private:
-  std::optional<Plan> plan_in(const std::vector<std::uint32_t>& order,
-                              bool drop_tails,
-                              std::uint64_t budget_bytes) const {
+  [[nodiscard]] std::optional<Plan> plan_in(const std::vector<std::uint32_t>& order,
+                                            bool drop_tails,
+                                            std::uint64_t budget_bytes) const {
     auto plan = plan_of_order(profile_, order, drop_tails, name_, request_.budget_bytes);
     if (!plan.ok()) return std::nullopt;
     SimOptions options;
