@@ -26,6 +26,7 @@ struct Options {
   std::string calibration_file;
   std::string optimizer = "adamw";
   std::string output;
+  double matmul_tflops = 0;  // 0: the calibration's
   bool flash = false;
   bool no_flash = false;
   bool list = false;
@@ -57,6 +58,18 @@ Status write_as(const ModelConfig& model,
   return writer.finish();
 }
 
+/// Sets the rate that matrix work reaches on the tensor cores, and says so where times come from.
+Status limit_matmul(double tflops, Calibration* gpu) {
+  if (tflops == 0) return {};
+  constexpr double kMost = 1e6;
+  if (!(tflops >= 1e-3 && tflops <= kMost))
+    return {Code::kInvalidArgument, "--matmul-tflops: expected a number from 0.001 to 1e6"};
+  for (const MathMode mode : {MathMode::kTf32, MathMode::kBf16, MathMode::kFp16})
+    gpu->math_flops_per_s[static_cast<std::size_t>(mode)].achieved = tflops * 1e12;
+  gpu->kind += fmt::format(", matrix work at {:g} TFLOP/s", tflops);
+  return {};
+}
+
 Status run(Options& options) {
   if (options.list) {
     for (const std::string& name : model_names()) fmt::print("{}\n", name);
@@ -75,11 +88,12 @@ Status run(Options& options) {
     return Status(Code::kInvalidArgument,
                   "--optimizer: expected adamw, sgd or none, found '" + options.optimizer + "'");
   }
-  SPW_ASSIGN_OR_RETURN(const Calibration gpu, [&]() -> Result<Calibration> {
+  SPW_ASSIGN_OR_RETURN(Calibration gpu, [&]() -> Result<Calibration> {
     if (options.calibration_file.empty()) return load_calibration(options.gpu);
     SPW_ASSIGN_OR_RETURN(const std::string text, read_small_file(options.calibration_file));
     return parse_calibration(text, options.calibration_file);
   }());
+  SPW_RETURN_IF_ERROR(limit_matmul(options.matmul_tflops, &gpu));
   if (options.output.empty()) options.output = model.name + ".spwt";
   SPW_ASSIGN_OR_RETURN(
       const std::string path,
@@ -118,6 +132,9 @@ void add_generate(::CLI::App& app, Session& session) {
   auto* no_flash =
       command->add_flag("--no-flash", options->no_flash, "attention that saves its score matrices");
   command->add_flag("--flash", options->flash, "fused attention (the default)")->excludes(no_flash);
+  command->add_flag("--fused",
+                    options->generate.fused,
+                    "fused kernels' saved set: dropout keeps its seed, gated MLPs no silu");
   command
       ->add_option("--micro-batches", options->generate.micro_batches, "micro-batches of the step")
       ->default_val(1);
@@ -136,6 +153,11 @@ void add_generate(::CLI::App& app, Session& session) {
   command
       ->add_option("--calibration", options->calibration_file, "calibration JSON of your own GPU")
       ->type_name("FILE");
+  command
+      ->add_option("--matmul-tflops",
+                   options->matmul_tflops,
+                   "rate that matrix work reaches (default: the calibration's)")
+      ->type_name("NUMBER");
   command->add_option("--layers", options->overrides.layers, "layers");
   command->add_option("--hidden", options->overrides.hidden, "hidden size");
   command->add_option("--heads", options->overrides.heads, "attention heads");

@@ -14,6 +14,7 @@ struct ForwardShape {
   std::uint64_t batch = 1;  // samples of one micro-batch
   std::uint64_t seq = 0;
   bool flash = true;
+  bool fused = false;
   std::uint32_t tensor_parallel = 1;
   bool sequence_parallel = false;
   std::uint32_t pipeline_stages = 1;

@@ -196,7 +196,8 @@ std::string describe(const ModelConfig& model,
                      std::string_view dtype) {
   std::string text = "batch=" + std::to_string(shape.batch);
   if (is_sequence_model(model.architecture)) text += " seq=" + std::to_string(shape.seq);
-  text += " dtype=" + std::string(dtype) + (shape.flash ? " flash" : " no-flash");
+  text += " dtype=" + std::string(dtype) + (shape.flash ? " flash" : " no-flash") +
+          (shape.fused ? " fused" : "");
   text += " micro-batches=" + std::to_string(o.micro_batches) +
           " tp=" + std::to_string(o.tensor_parallel);
   if (o.sequence_parallel) text += " sequence-parallel";
@@ -218,6 +219,7 @@ Status generate(const ModelConfig& original,
   shape.batch = options.batch != 0 ? options.batch : model.default_batch;
   shape.seq = options.seq != 0 ? options.seq : model.default_seq;
   shape.flash = options.flash;
+  shape.fused = options.fused;
   shape.tensor_parallel = options.tensor_parallel;
   shape.sequence_parallel = options.sequence_parallel;
   shape.pipeline_stages = options.pipeline_stages;

@@ -25,6 +25,7 @@ struct GenerateOptions {
   std::uint64_t seq = 0;    // tokens of a sample; 0: the model's default
   std::string dtype;        // bf16, fp16, fp32, tf32 (fp32 storage); "": the model's default
   bool flash = true;        // fused attention
+  bool fused = false;       // dropout keeps its seed, gated MLPs one op for activation and product
   std::uint32_t micro_batches = 1;
   std::uint32_t tensor_parallel = 1;
   bool sequence_parallel = false;

@@ -87,13 +87,16 @@ ValueId Layers::dropout(
   op.name = name;
   op.kind = kind;
   op.inputs = {x};
-  op.outputs = {{.name = name, .elements = elements},
-                {.name = mask,
-                 .elements = elements,
-                 .dtype = Dtype::kBool,
-                 .flags = kBoolean,
-                 .needs_grad = false}};
-  op.saved_outputs = {1};
+  op.outputs = {{.name = name, .elements = elements}};
+  // A fused kernel draws the same numbers again from seed and offset.
+  if (!shape_.fused) {
+    op.outputs.push_back({.name = mask,
+                          .elements = elements,
+                          .dtype = Dtype::kBool,
+                          .flags = kBoolean,
+                          .needs_grad = false});
+    op.saved_outputs = {1};
+  }
   op.flops = 2 * static_cast<double>(elements);
   op.flags = kOpRng | kOpRngRestorable;
   return graph_.op(std::move(op)).front();
@@ -126,6 +129,24 @@ ValueId Layers::activation(std::string_view name,
     op.saved_inputs = {0};
   }
   op.flops = flops_per_element * static_cast<double>(elements);
+  return graph_.op(std::move(op)).front();
+}
+
+ValueId Layers::gated(const std::string& silu,
+                      const std::string& product_name,
+                      ValueId gate,
+                      ValueId up,
+                      std::uint64_t elements) {
+  if (!shape_.fused)
+    return product(product_name, activation(silu, gate, elements, false, 5), up, elements);
+  OpSpec op;
+  op.name = product_name;
+  op.kind = OpKind::kElementwise;
+  op.inputs = {gate, up};
+  op.outputs = {{.name = product_name, .elements = elements}};
+  op.saved_inputs = {0, 1};
+  op.flops = 6 * static_cast<double>(elements);
+  op.backward_flops = 2 * op.flops;
   return graph_.op(std::move(op)).front();
 }
 

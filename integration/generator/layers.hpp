@@ -55,7 +55,7 @@ class Layers {
   /// Saves its input and one (RMS) or two (layer norm) fp32 statistics a token.
   ValueId norm(
       std::string_view name, ValueId x, std::uint64_t tokens, std::uint64_t width, NormKind kind);
-  /// Saves a one-byte mask; x itself when `active` is false.
+  /// Saves a one-byte mask (fused: nothing); x itself when `active` is false.
   ValueId dropout(std::string_view name,
                   ValueId x,
                   std::uint64_t elements,
@@ -68,6 +68,12 @@ class Layers {
                      std::uint64_t elements,
                      bool saves_output,
                      double flops_per_element);
+  /// silu(gate) * up. Two ops that save gate, silu and up; one that saves gate and up when fused.
+  ValueId gated(const std::string& silu,
+                const std::string& product_name,
+                ValueId gate,
+                ValueId up,
+                std::uint64_t elements);
   /// a x b, saving both.
   ValueId product(std::string_view name, ValueId a, ValueId b, std::uint64_t elements);
   /// Table look-ups summed: the tables must be parameters.

@@ -106,8 +106,7 @@ ValueId TransformerBlock::mlp(ValueId x) {
     spec.bias = model_.bias;
     spec.column_parallel = true;
     const std::vector<ValueId> gate_up = layers_.linear(std::move(spec));
-    y = layers_.activation("mlp.silu", gate_up[0], inner, false, 5);
-    y = layers_.product("mlp.product", y, gate_up[1], inner);
+    y = layers_.gated("mlp.silu", "mlp.product", gate_up[0], gate_up[1], inner);
   } else {
     y = layers_.linear("mlp.fc1", x, tokens_, stack_.hidden, width, model_.bias, true);
     const bool relu = model_.mlp == MlpKind::kRelu;
@@ -184,8 +183,8 @@ ValueId TransformerBlock::experts(ValueId x) {
     spec.widths = {width, width};
     spec.bias = model_.bias;
     const std::vector<ValueId> both = layers_.linear(std::move(spec));
-    ValueId y = layers_.activation(prefix + "silu", both[0], loads[e] * width, false, 5);
-    y = layers_.product(prefix + "product", y, both[1], loads[e] * width);
+    ValueId y =
+        layers_.gated(prefix + "silu", prefix + "product", both[0], both[1], loads[e] * width);
     y = layers_.linear(prefix + "down", y, loads[e], width, stack_.hidden, model_.bias);
     combine.saved_inputs.push_back(combine.inputs.size());
     combine.inputs.push_back(y);

@@ -198,6 +198,16 @@ TEST_SUITE("model") {
     }
   }
 
+  TEST_CASE("fused dropout keeps no mask: a GPT layer keeps 32sbh and 4abs bytes") {
+    GenerateOptions options;
+    options.batch = 2;
+    options.seq = 512;
+    options.fused = true;
+    const std::uint64_t sb = 2 * 512;
+    CHECK(step_of(gpt_of(3, 1024, 16), options).saved_bytes(1, ".stats", false) ==
+          32 * sb * 1024 + 4 * 16 * sb);
+  }
+
   TEST_CASE("a BERT layer keeps what a GPT layer keeps") {
     GenerateOptions options;
     options.batch = 4;
@@ -221,6 +231,10 @@ TEST_SUITE("model") {
           CHECK(step_of(model_of(name), options).saved_bytes(3, ".stats", false) ==
                 sb * (12 * h + 4 * k + 8 * f) + 4 * a * sb);
           CHECK(step_of(model_of(name), options).saved_bytes(3, ".stats", true) == 2 * 4 * sb);
+          options.fused = true;
+          CHECK(step_of(model_of(name), options).saved_bytes(3, ".stats", false) ==
+                sb * (12 * h + 4 * k + 6 * f) + 4 * a * sb);
+          options.fused = false;
           options.flash = false;
           CHECK(step_of(model_of(name), options).saved_bytes(3, ".stats", false) ==
                 sb * (12 * h + 4 * k + 8 * f) + 2 * a * 512 * sb);
