@@ -99,7 +99,7 @@ class Search {
   /// Ops worth a linear program, best first.
   std::vector<std::uint32_t> knapsacks();
   void linear_programs(const std::vector<std::uint32_t>& ops, std::uint64_t excess_bytes);
-  std::int64_t extra_ns() const { return extra_ns_; }
+  [[nodiscard]] std::int64_t extra_ns() const { return extra_ns_; }
 
  private:
   /// False when it was too large, or the work ran out.

@@ -19,7 +19,7 @@ struct NumberLists {
   std::vector<std::uint32_t> begin;  // per list, plus one
   std::vector<std::uint32_t> items;
 
-  std::span<const std::uint32_t> of(std::size_t list) const {
+  [[nodiscard]] std::span<const std::uint32_t> of(std::size_t list) const {
     return std::span<const std::uint32_t>(items).subspan(begin[list],
                                                          begin[list + 1] - begin[list]);
   }
@@ -60,13 +60,13 @@ struct BoundStep {
 
   BoundStep(const Profile& profile, const DeviceModel& device, const PlanRequest& request);
 
-  bool alive(std::uint32_t item, std::uint32_t op) const {
+  [[nodiscard]] bool alive(std::uint32_t item, std::uint32_t op) const {
     const Item& i = items[item];
     return (i.created_by == kNone || i.created_by <= op) &&
            (i.freed_after == kNone || i.freed_after >= op);
   }
   /// Is `item` read by an op after `op`, or wanted when the step ends?
-  bool needed_after(std::uint32_t item, std::uint32_t op) const {
+  [[nodiscard]] bool needed_after(std::uint32_t item, std::uint32_t op) const {
     const auto list = readers.of(item);
     return items[item].freed_after == kNone || (!list.empty() && list.back() > op);
   }

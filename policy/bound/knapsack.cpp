@@ -34,16 +34,18 @@ struct Value {
 class Knapsack {
  public:
   Knapsack(const BoundStep& step, std::uint32_t op, std::uint64_t budget_bytes);
-  std::int64_t best_ns() const;
-  bool empty() const { return choices_.empty(); }
+  [[nodiscard]] std::int64_t best_ns() const;
+  [[nodiscard]] bool empty() const { return choices_.empty(); }
 
  private:
   /// What the prices prove; `links` false: as if nothing could be copied.
-  Value at(const std::array<double, 3>& price, bool links) const;
+  [[nodiscard]] Value at(const std::array<double, 3>& price, bool links) const;
   /// The best price of a byte up to `most`, the others given; the value that it proves.
   double best_byte_price(double most, bool links, std::array<double, 3>* price) const;
-  double climb(double most_per_byte) const;
-  double proven(const Value& value) const { return value.value - 1e-12 * value.error; }
+  [[nodiscard]] double climb(double most_per_byte) const;
+  [[nodiscard]] double proven(const Value& value) const {
+    return value.value - 1e-12 * value.error;
+  }
 
   std::vector<Choice> choices_;
   std::vector<Group> groups_;
@@ -171,7 +173,7 @@ double Knapsack::climb(double most_per_byte) const {
       inside = false;
     }
     if (inside) {
-      std::array<double, 3> price;
+      std::array<double, 3> price = {0, 0, 0};
       for (std::size_t p = 0; p < 3; ++p) price[p] = centre[p] * scale[p];
       const Value value = at(price, true);
       if (proven(value) > best) {

@@ -22,20 +22,20 @@ class LinearProgram {
   std::uint32_t add_column(double cost, double upper);
   void add_row(std::span<const Entry> entries, double at_least);
 
-  std::size_t columns() const { return cost_.size(); }
-  std::size_t rows() const { return at_least_.size(); }
-  std::size_t entries() const { return entries_.size(); }
-  const std::vector<double>& cost() const { return cost_; }
-  const std::vector<double>& upper() const { return upper_; }
-  const std::vector<double>& at_least() const { return at_least_; }
-  std::span<const Entry> row(std::size_t i) const {
+  [[nodiscard]] std::size_t columns() const { return cost_.size(); }
+  [[nodiscard]] std::size_t rows() const { return at_least_.size(); }
+  [[nodiscard]] std::size_t entries() const { return entries_.size(); }
+  [[nodiscard]] const std::vector<double>& cost() const { return cost_; }
+  [[nodiscard]] const std::vector<double>& upper() const { return upper_; }
+  [[nodiscard]] const std::vector<double>& at_least() const { return at_least_; }
+  [[nodiscard]] std::span<const Entry> row(std::size_t i) const {
     return std::span<const Entry>(entries_).subspan(row_begin_[i],
                                                     row_begin_[i + 1] - row_begin_[i]);
   }
 
   /// What `prices` (one per row) prove the minimum to be at least: weak duality, with negative
   /// prices taken as 0 and the arithmetic's own error subtracted.
-  double proven_by(std::span<const double> prices) const;
+  [[nodiscard]] double proven_by(std::span<const double> prices) const;
 
  private:
   std::vector<double> cost_;

@@ -55,41 +55,49 @@ class Builder {
   using Kind = Cell::Kind;
   using Entry = LinearProgram::Entry;
 
-  std::size_t intervals() const { return points_.size() + 1; }
-  std::uint32_t first_of(std::size_t k) const { return points_[k - 1]; }  // the point it follows
-  std::uint32_t last_of(std::size_t k) const { return k < points_.size() ? points_[k] : last_op_; }
-  double ns(std::int64_t value) const { return static_cast<double>(value) / time_unit_; }
-  double by(std::uint64_t value) const { return static_cast<double>(value) / byte_unit_; }
-  std::int64_t own_ns(std::size_t k) const {
+  [[nodiscard]] std::size_t intervals() const { return points_.size() + 1; }
+  [[nodiscard]] std::uint32_t first_of(std::size_t k) const {
+    return points_[k - 1];
+  }  // the point it follows
+  [[nodiscard]] std::uint32_t last_of(std::size_t k) const {
+    return k < points_.size() ? points_[k] : last_op_;
+  }
+  [[nodiscard]] double ns(std::int64_t value) const {
+    return static_cast<double>(value) / time_unit_;
+  }
+  [[nodiscard]] double by(std::uint64_t value) const {
+    return static_cast<double>(value) / byte_unit_;
+  }
+  [[nodiscard]] std::int64_t own_ns(std::size_t k) const {
     const std::int64_t begin = k == 0 ? 0 : step_.begin_ns[points_[k - 1]];
     const std::int64_t end =
         k < points_.size() ? step_.begin_ns[points_[k]] : step_.begin_ns.back();
     return end - begin;
   }
-  bool touched(std::uint32_t item, std::uint32_t op) const {
+  [[nodiscard]] bool touched(std::uint32_t item, std::uint32_t op) const {
     const auto list = step_.readers.of(item);
     return step_.items[item].created_by == op || std::binary_search(list.begin(), list.end(), op);
   }
   /// Can it be taken from somewhere in interval k at all times, without a column?
-  bool surely_there(std::uint32_t item, std::uint32_t point) const {
+  [[nodiscard]] bool surely_there(std::uint32_t item, std::uint32_t point) const {
     return free_[item] != 0 || (!step_.items[item].movable && step_.alive(item, point)) ||
            touched(item, point);
   }
-  bool created_by_point(std::uint32_t item, std::uint32_t point) const {
+  [[nodiscard]] bool created_by_point(std::uint32_t item, std::uint32_t point) const {
     const std::uint32_t maker = step_.items[item].created_by;
     return maker == kNone || maker <= point;
   }
   /// Preexisting storages that are gone stay gone.
-  bool lost(std::uint32_t item, std::uint32_t point) const {
+  [[nodiscard]] bool lost(std::uint32_t item, std::uint32_t point) const {
     return step_.items[item].created_by == kNone && !step_.alive(item, point);
   }
-  bool rebuildable(std::uint32_t item, std::size_t k) const {
+  [[nodiscard]] bool rebuildable(std::uint32_t item, std::size_t k) const {
     const BoundStep::Item& i = step_.items[item];
     if (i.created_by == kNone) return false;
     if (i.guarded && (i.freed_after == kNone || i.freed_after > last_of(k))) return false;
     return may_rerun(i.created_by, k);
   }
-  bool may_rerun(std::uint32_t op, std::size_t k) const {
+  [[nodiscard]] bool may_rerun(std::uint32_t op, std::size_t k) const {
     const BoundStep::Work& work = step_.ops[op];
     if (!work.may_rerun || op > first_of(k) || work.rerun_until <= first_of(k)) return false;
     for (const std::uint32_t input : step_.inputs.of(op))
