@@ -45,7 +45,7 @@ std::uint64_t random_budget(const ProfileSummary& summary, Random* random) {
 }
 
 struct Variant {
-  const char* name;
+  const char* name = "";
   BoundOptions options;
 };
 
@@ -163,7 +163,7 @@ TEST_SUITE("property") {
     Tally tally;
     for (std::uint64_t seed = begin; seed < begin + 60; ++seed) {
       Random random(seed + 77);
-      const std::uint64_t bytes = 2048 << random.below(4);
+      const std::uint64_t bytes = std::uint64_t{2048} << random.below(4);
       const Profile profile = chain_profile(static_cast<std::uint32_t>(3 + random.below(3)),
                                             bytes,
                                             random.below(100),

@@ -67,7 +67,9 @@ class AllPrograms {
     std::vector<Instruction> program;
   };
 
-  std::uint64_t bytes_of(std::uint32_t s, const PlaceOf& place, std::uint8_t form) const {
+  [[nodiscard]] std::uint64_t bytes_of(std::uint32_t s,
+                                       const PlaceOf& place,
+                                       std::uint8_t form) const {
     const Storage& storage = profile_.storages[s];
     return form == kPayload
                ? payload_bytes(static_cast<Codec>(place.codec), storage.tag.dtype, storage.bytes)
@@ -83,7 +85,7 @@ class AllPrograms {
       state->leaving.erase(state->leaving.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
-  bool take(State* state, std::uint64_t bytes) const {
+  [[nodiscard]] bool take(State* state, std::uint64_t bytes) const {
     if (bytes == 0) return true;
     settle(state);
     while (state->held + bytes > request_.budget_bytes) {
@@ -98,7 +100,7 @@ class AllPrograms {
   }
 
   // Runs `op`; false when an input or memory is missing, or the validator would refuse.
-  bool run(State* state, std::uint32_t op_index, bool again) const {
+  [[nodiscard]] bool run(State* state, std::uint32_t op_index, bool again) const {
     const Op& op = profile_.ops[op_index];
     const bool random = op.tag.has(kOpRng) && !op.tag.has(kOpRngRestorable);
     if (again && (random || op.tag.has(kOpCollective) || op.tag.has(kOpInPlace) ||
@@ -154,14 +156,16 @@ class AllPrograms {
     return true;
   }
 
-  bool written_between(std::uint32_t s, std::uint32_t after, std::uint32_t before) const {
+  [[nodiscard]] bool written_between(std::uint32_t s,
+                                     std::uint32_t after,
+                                     std::uint32_t before) const {
     for (std::uint32_t o = after + 1; o < before; ++o)
       for (const Use use : profile_.uses_of(profile_.ops[o]))
         if (use.writes() && profile_.storage_of(use).value == s) return true;
     return false;
   }
 
-  bool move(State* state, std::uint32_t s, InstructionKind kind, Codec codec) const {
+  [[nodiscard]] bool move(State* state, std::uint32_t s, InstructionKind kind, Codec codec) const {
     PlaceOf& place = state->places[s];
     const Storage& storage = profile_.storages[s];
     switch (kind) {
@@ -225,7 +229,7 @@ class AllPrograms {
   }
 
   // Every time that still matters; what has passed is `now`.
-  std::vector<std::int64_t> times_of(const State& state) const {
+  [[nodiscard]] std::vector<std::int64_t> times_of(const State& state) const {
     const auto from_now = [&](std::int64_t at) { return std::max(at, state.now_ns); };
     std::vector<std::int64_t> times = {state.now_ns, from_now(state.out_ns), from_now(state.in_ns)};
     for (const PlaceOf& place : state.places) {
@@ -238,7 +242,7 @@ class AllPrograms {
     for (const auto& part : leaving) times.push_back(from_now(part[2]));
     return times;
   }
-  std::vector<std::int64_t> key_of(const State& state) const {
+  [[nodiscard]] std::vector<std::int64_t> key_of(const State& state) const {
     std::vector<std::int64_t> key = {state.next_op};
     for (const PlaceOf& place : state.places)
       key.push_back(place.device | place.host << 2 |
@@ -275,7 +279,7 @@ class AllPrograms {
     State last = state;
     for (std::uint32_t s = 0; s < last.places.size(); ++s)
       if (last.places[s].over && last.places[s].device != kNowhere)
-        advance(&last, s, InstructionKind::kDrop, Codec::kNone);
+        (void)advance(&last, s, InstructionKind::kDrop, Codec::kNone);
     const std::int64_t step_ns = std::max({last.now_ns, last.out_ns, last.in_ns});
     if (step_ns >= best_.step_ns) return;
     best_.found = true;
@@ -283,7 +287,10 @@ class AllPrograms {
     best_.program = last.program;
   }
 
-  bool advance(State* state, std::uint32_t s, InstructionKind kind, Codec codec) const {
+  [[nodiscard]] bool advance(State* state,
+                             std::uint32_t s,
+                             InstructionKind kind,
+                             Codec codec) const {
     if (!move(state, s, kind, codec)) return false;
     Instruction instruction;
     instruction.kind = kind;
