@@ -53,6 +53,7 @@ void add_schedules(const Profile& profile,
   if (request.budget_bytes != 0) slot_counts = thinned(most, candidate_limit(profile));
   for (const std::uint32_t slots : slot_counts) {
     std::vector<ChainSchedule> schedules;
+    schedules.reserve(table_of_round.size());
     for (const std::size_t t : table_of_round) schedules.push_back(tables[t].schedule(slots));
     candidates.add_order(order_of(profile, chain, schedules));
   }

@@ -71,7 +71,8 @@ PlanOutcome plan_rotor(const Profile& profile,
   if (request.budget_bytes == 0) return candidates.finish();
   // Rounds share the memory: one after the other, each with the same number of slots.
   for (const std::uint32_t finer : {1u, 4u}) {
-    const std::uint64_t slot_bytes = std::max<std::uint64_t>(all_bytes / (kSlots * finer), 1);
+    const std::uint64_t slot_bytes =
+        std::max<std::uint64_t>(all_bytes / (std::uint64_t{kSlots} * finer), 1);
     std::vector<RotorTable> tables;
     std::size_t widest = 0;
     for (std::size_t r = 0; r < chain.rounds.size(); ++r) {

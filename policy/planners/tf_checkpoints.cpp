@@ -36,7 +36,8 @@ std::vector<char> speed_checkpoints(const Profile& profile) {
   std::vector<char> kept(profile.storages.size(), 0);
   for (std::size_t s = 0; s < kept.size(); ++s)
     if (is_movable(profile.storages[s]))
-      kept[s] = made_by_matmul(profile, profile.ops[profile.storages[s].created_by.index()]);
+      kept[s] =
+          made_by_matmul(profile, profile.ops[profile.storages[s].created_by.index()]) ? 1 : 0;
   return kept;
 }
 
@@ -95,7 +96,7 @@ PlanOutcome plan_collection(const Profile& profile,
   std::vector<char> kept(profile.storages.size(), 0);
   bool any = false;
   for (std::size_t s = 0; s < kept.size(); ++s) {
-    kept[s] = says_checkpoint(profile.text(profile.storages[s].name));
+    kept[s] = says_checkpoint(profile.text(profile.storages[s].name)) ? 1 : 0;
     any = any || kept[s] != 0;
   }
   const Choices choices =

@@ -39,10 +39,10 @@ struct Piece {
 /// Runs pieces one after another while `queued` bytes, then `behind` bytes, leave at `rate`. Bytes
 /// of `queued` that have not left take memory; `behind` is held for the whole time anyway.
 struct Flow {
-  double rate;
-  double room;  // memory for pieces and queue
-  double queued;
-  double behind;
+  double rate = 0;
+  double room = 0;  // memory for pieces and queue
+  double queued = 0;
+  double behind = 0;
   double now_ns = 0;
 
   bool run(const std::vector<Piece>& pieces) {
