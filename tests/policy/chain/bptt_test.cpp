@@ -103,7 +103,7 @@ TEST_SUITE("unit") {
     const BpttTable table(BpttStates::kMixed, kSteps, kSteps * kAlpha / 20, kAlpha);
     const std::uint64_t forwards = table.forward_steps(kSteps, kSteps * kAlpha / 20);
     CHECK(forwards <= 2 * kSteps - 1);
-    const double slower = static_cast<double>(forwards + 2 * kSteps) / (3 * kSteps);
+    const double slower = static_cast<double>(forwards + 2 * std::uint64_t{kSteps}) / (3 * kSteps);
     CHECK(slower > 1.25);
     CHECK(slower <= 4.0 / 3);
   }
