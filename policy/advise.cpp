@@ -187,10 +187,12 @@ class Search {
     return better;
   }
 
-  std::size_t limit() const { return std::max<std::size_t>(8, candidate_limit(profile_) / 2); }
+  [[nodiscard]] std::size_t limit() const {
+    return std::max<std::size_t>(8, candidate_limit(profile_) / 2);
+  }
 
   /// Layers by the bytes that our plan moves out of them, most first.
-  std::vector<std::uint32_t> blocks_by_relief() const {
+  [[nodiscard]] std::vector<std::uint32_t> blocks_by_relief() const {
     std::vector<std::pair<std::uint64_t, std::uint32_t>> order;
     for (const std::uint32_t layer : blocks_of(profile_)) order.emplace_back(0, layer);
     for (const StorageId id : activations(profile_, summary_)) {
@@ -205,12 +207,13 @@ class Search {
     std::stable_sort(
         order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
     std::vector<std::uint32_t> layers;
+    layers.reserve(order.size());
     for (const auto& entry : order) layers.push_back(entry.second);
     return layers;
   }
 
  private:
-  double agreement_of(const Plan& plan) const {
+  [[nodiscard]] double agreement_of(const Plan& plan) const {
     std::uint64_t same = 0;
     std::uint64_t all = 0;
     for (const StorageId id : activations(profile_, summary_)) {

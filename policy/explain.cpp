@@ -30,7 +30,7 @@ class Pricer {
         pinned_bytes_(pinned_bytes) {}
 
   /// The faster of prefetches ahead of time and just in time.
-  Price price(const Choices& choices, std::uint64_t budget_bytes) const {
+  [[nodiscard]] Price price(const Choices& choices, std::uint64_t budget_bytes) const {
     Price best;
     const Lowered tight = lowering_.just_in_time(choices);
     best.min_budget_bytes = tight.min_budget_bytes();
