@@ -30,7 +30,7 @@ struct GapTable {
   std::vector<std::uint32_t>
       of_storage;  // per storage, plus one: [of_storage[s], of_storage[s + 1]) in gaps
 
-  std::span<const Gap> of(std::uint32_t storage) const {
+  [[nodiscard]] std::span<const Gap> of(std::uint32_t storage) const {
     return std::span<const Gap>(gaps).subspan(of_storage[storage],
                                               of_storage[storage + 1] - of_storage[storage]);
   }

@@ -26,7 +26,7 @@ struct Lowered {
   std::int64_t recompute_ns = 0;
   std::int64_t codec_ns = 0;
 
-  std::uint64_t min_budget_bytes() const;
+  [[nodiscard]] std::uint64_t min_budget_bytes() const;
 };
 
 /// Per gap: the op before which its prefetch is issued. Only offload gaps are looked at.
@@ -37,20 +37,20 @@ class Lowering {
   Lowering(const Profile& profile, const DeviceModel& device, const GapTable& gaps);
 
   /// Every prefetch is issued right before the op that needs it: the least memory.
-  Lowered just_in_time(const Choices& choices) const;
+  [[nodiscard]] Lowered just_in_time(const Choices& choices) const;
 
   /// Prefetches moved ahead so that their copies can end in time, as far as `budget_bytes` (0: no
   /// limit) allows. Needs no more than max(budget_bytes, just_in_time(choices).min_budget_bytes()).
-  Lowered ahead(const Choices& choices, std::uint64_t budget_bytes) const;
+  [[nodiscard]] Lowered ahead(const Choices& choices, std::uint64_t budget_bytes) const;
   /// The same, from a just-in-time result that is already there.
-  Lowered ahead(const Choices& choices,
-                std::uint64_t budget_bytes,
-                const Lowered& just_in_time) const;
+  [[nodiscard]] Lowered ahead(const Choices& choices,
+                              std::uint64_t budget_bytes,
+                              const Lowered& just_in_time) const;
 
-  const GapTable& gaps() const { return gaps_; }
+  [[nodiscard]] const GapTable& gaps() const { return gaps_; }
 
  private:
-  Lowered lower(const Choices& choices, const Triggers& triggers) const;
+  [[nodiscard]] Lowered lower(const Choices& choices, const Triggers& triggers) const;
 
   const Profile& profile_;
   const DeviceModel& device_;

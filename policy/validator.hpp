@@ -50,7 +50,7 @@ struct Verdict {
   std::uint64_t peak_bytes = 0;
   std::int64_t step_ns = 0;
 
-  bool ok() const { return violations.empty(); }
+  [[nodiscard]] bool ok() const { return violations.empty(); }
 };
 
 Verdict validate(const Profile& profile,

@@ -37,9 +37,9 @@ class Descent {
   /// Sweeps with a price so high that nothing exceeds the budget further, until nothing improves.
   void polish();
 
-  std::uint64_t work_used() const { return schedule_.work(); }
+  [[nodiscard]] std::uint64_t work_used() const { return schedule_.work(); }
   /// Cost of the best schedule that fits, after every round that improved it (for tests).
-  const std::vector<double>& history() const { return history_; }
+  [[nodiscard]] const std::vector<double>& history() const { return history_; }
 
  private:
   bool improve(std::uint32_t storage);
@@ -47,16 +47,16 @@ class Descent {
   bool may_pay(std::uint32_t storage);
   bool improve_siblings(std::uint32_t op);
   bool try_together(const std::vector<std::uint32_t>& storages, Spot spot);
-  double objective() const;
-  bool is_coded(std::uint32_t storage) const;
-  bool is_read_again(std::uint32_t storage) const;
+  [[nodiscard]] double objective() const;
+  [[nodiscard]] bool is_coded(std::uint32_t storage) const;
+  [[nodiscard]] bool is_read_again(std::uint32_t storage) const;
   bool sweep();
   bool raise_prices(double growth);
   void climb();
-  bool exhausted() const { return schedule_.work() >= options_.work_limit; }
+  [[nodiscard]] bool exhausted() const { return schedule_.work() >= options_.work_limit; }
   void remember();
   void restore(const Spots& spots);
-  double excess_cost(std::uint32_t stage, std::uint64_t peak_bytes) const {
+  [[nodiscard]] double excess_cost(std::uint32_t stage, std::uint64_t peak_bytes) const {
     return peak_bytes <= options_.budget_bytes
                ? 0.0
                : prices_[stage] * static_cast<double>(peak_bytes - options_.budget_bytes);
@@ -69,7 +69,7 @@ class Descent {
                    std::uint32_t begin,
                    std::uint32_t end);
   void update_load();
-  bool fits() const;
+  [[nodiscard]] bool fits() const;
 
   const StepModel& model_;
   Schedule& schedule_;

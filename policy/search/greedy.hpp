@@ -48,25 +48,27 @@ class Greedy {
   /// Choices whose just-in-time program fits the budget, or the best it came to.
   Choices solve(const Weights& weights, Choices choices);
   /// Takes back what is not needed to stay under the budget, dearest first.
-  Choices trim(const Weights& weights, Choices choices) const;
+  [[nodiscard]] Choices trim(const Weights& weights, Choices choices) const;
 
  private:
-  double cost_ns(const Weights& weights, std::uint32_t gap, const Decision& decision) const;
+  [[nodiscard]] double cost_ns(const Weights& weights,
+                               std::uint32_t gap,
+                               const Decision& decision) const;
   bool keep_inputs_exact(const Lowered& lowered);
-  Codec codec_for(std::uint32_t storage) const {
+  [[nodiscard]] Codec codec_for(std::uint32_t storage) const {
     return best_codec(profile_.storages[storage],
                       request_.allow_lossy && exact_only_[storage] == 0);
   }
-  double copy_out_ns(std::uint32_t storage, const Decision& decision) const {
+  [[nodiscard]] double copy_out_ns(std::uint32_t storage, const Decision& decision) const {
     const Storage& info = profile_.storages[storage];
     return static_cast<double>(
         device_.offload_ns(payload_bytes(decision.codec, info.tag.dtype, info.bytes)));
   }
   void find_points();
-  std::size_t first_point_after(std::uint32_t op) const;
-  double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
-  double score(const Weights& weights, std::uint32_t gap, const Decision& then) const;
-  std::int64_t rebuild_ns(std::uint32_t gap) const;
+  [[nodiscard]] std::size_t first_point_after(std::uint32_t op) const;
+  [[nodiscard]] double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
+  [[nodiscard]] double score(const Weights& weights, std::uint32_t gap, const Decision& then) const;
+  [[nodiscard]] std::int64_t rebuild_ns(std::uint32_t gap) const;
 
   const Profile& profile_;
   const ProfileSummary& summary_;

@@ -26,7 +26,7 @@ class RangeMax {
     if (begin < end) add(1, 0, size_, begin, end, value);
   }
   /// Largest of [begin, end); 0 when empty.
-  std::uint64_t max(std::size_t begin, std::size_t end) const {
+  [[nodiscard]] std::uint64_t max(std::size_t begin, std::size_t end) const {
     return begin < end ? max(1, 0, size_, begin, end) : 0;
   }
 

@@ -61,35 +61,39 @@ class Schedule {
   void set_storage_prices(std::vector<double> factors);
   /// May this storage take its lossy codec? Off at first.
   void set_lossy(std::uint32_t storage, bool lossy) { lossy_[storage] = lossy ? 1 : 0; }
-  bool is_lossy(std::uint32_t storage) const { return lossy_[storage] != 0; }
+  [[nodiscard]] bool is_lossy(std::uint32_t storage) const { return lossy_[storage] != 0; }
 
-  std::size_t stage_count() const { return values_.size(); }
-  bool is_legal(std::uint32_t stage) const { return values_[stage].legal; }
-  const std::vector<std::uint64_t>& peaks() const { return peaks_; }
+  [[nodiscard]] std::size_t stage_count() const { return values_.size(); }
+  [[nodiscard]] bool is_legal(std::uint32_t stage) const { return values_[stage].legal; }
+  [[nodiscard]] const std::vector<std::uint64_t>& peaks() const { return peaks_; }
   /// The link's load if nothing but `without` (if any) were as it is. First in, first out; no
   /// stalls.
   void link_load(LinkLoad* load, std::uint32_t without = StorageId::kNoneValue) const;
   /// The least that any way to the host and back costs `storage` in time and at the link's price.
-  double least_copy_cost(std::uint32_t storage) const;
-  bool uses_link() const { return link_users_ > 0; }
-  bool uses_link(std::uint32_t storage) const;
-  std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
-  Spot spot_at(std::uint32_t storage, std::uint32_t stage) const {
+  [[nodiscard]] double least_copy_cost(std::uint32_t storage) const;
+  [[nodiscard]] bool uses_link() const { return link_users_ > 0; }
+  [[nodiscard]] bool uses_link(std::uint32_t storage) const;
+  [[nodiscard]] std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
+  [[nodiscard]] Spot spot_at(std::uint32_t storage, std::uint32_t stage) const {
     const std::vector<SpotSpan>& spots = spots_[storage];
     std::size_t i = spots.size();
     while (i > 1 && spots[i - 1].from > stage) --i;
     return spots[i - 1].spot;
   }
-  const std::vector<SpotSpan>& spots(std::uint32_t storage) const { return spots_[storage]; }
-  std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const {
+  [[nodiscard]] const std::vector<SpotSpan>& spots(std::uint32_t storage) const {
+    return spots_[storage];
+  }
+  [[nodiscard]] std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const {
     if (spot == Spot::kHere) return model_.items[storage].bytes;
     return spot == Spot::kCoded ? coding(storage).payload_bytes : 0;
   }
-  const StepModel::Coding& coding(std::uint32_t storage) const {
+  [[nodiscard]] const StepModel::Coding& coding(std::uint32_t storage) const {
     return lossy_[storage] != 0 ? model_.items[storage].lossy : model_.items[storage].exact;
   }
   /// Stages in which op `op` runs again, in no order.
-  const std::vector<std::uint32_t>& reruns(std::uint32_t op) const { return reruns_[op]; }
+  [[nodiscard]] const std::vector<std::uint32_t>& reruns(std::uint32_t op) const {
+    return reruns_[op];
+  }
 
   /// What `stage` would cost with the override. Counts one unit of work.
   StageValue judge(std::uint32_t stage, const Override& override);
@@ -102,10 +106,10 @@ class Schedule {
   /// Runs every stage again; needed after moves that named too few stages.
   void rejudge_all();
 
-  double cost_ns() const { return cost_ns_; }
-  std::uint64_t peak_bytes() const;
-  bool is_legal() const { return illegal_stages_ == 0; }
-  std::uint64_t work() const { return work_; }
+  [[nodiscard]] double cost_ns() const { return cost_ns_; }
+  [[nodiscard]] std::uint64_t peak_bytes() const;
+  [[nodiscard]] bool is_legal() const { return illegal_stages_ == 0; }
+  [[nodiscard]] std::uint64_t work() const { return work_; }
   void add_work(std::uint64_t units) { work_ += units; }
 
   /// The schedule as a program, prefetches just in time.
@@ -123,7 +127,7 @@ class Schedule {
   void index_transitions(std::uint32_t storage, bool add);
   template <typename Visit>
   void for_each_copy(std::uint32_t storage, const Visit& visit) const;
-  std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
+  [[nodiscard]] std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
   void add_entry_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
 
   const StepModel& model_;

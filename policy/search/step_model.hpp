@@ -19,7 +19,7 @@ struct Lists {
   std::vector<std::uint32_t> begin;  // per list, plus one
   std::vector<std::uint32_t> items;
 
-  std::span<const std::uint32_t> of(std::uint32_t list) const {
+  [[nodiscard]] std::span<const std::uint32_t> of(std::uint32_t list) const {
     return std::span<const std::uint32_t>(items).subspan(begin[list],
                                                          begin[list + 1] - begin[list]);
   }
