@@ -54,7 +54,7 @@ foreach(case IN LISTS cases)
   string(REGEX REPLACE "[^A-Za-z0-9_]+" ";" labels "${suite}")
   string(APPEND script
     "add_test([==[${NAME}: ${name}]==] [==[${PROGRAM}]==] [==[--test-case=${filter}]==])\n"
-    "set_tests_properties([==[${NAME}: ${name}]==] PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 "
+    "set_tests_properties([==[${NAME}: ${name}]==] PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 "
     "FAIL_REGULAR_EXPRESSION \"test cases: +0 \" ENVIRONMENT SPILLWAY_SKIP_CODE=77 LABELS [==[${NAME};${labels}]==])\n")
 endforeach()
 file(WRITE "${OUTPUT}" "${script}")

@@ -47,11 +47,11 @@ class RangeMax {
     if (end > middle) add(2 * node + 1, middle, high, begin, end, value);
     largest_[node] = added_[node] + std::max(largest_[2 * node], largest_[2 * node + 1]);
   }
-  std::uint64_t max(std::size_t node,
-                    std::size_t low,
-                    std::size_t high,
-                    std::size_t begin,
-                    std::size_t end) const {
+  [[nodiscard]] std::uint64_t max(std::size_t node,
+                                  std::size_t low,
+                                  std::size_t high,
+                                  std::size_t begin,
+                                  std::size_t end) const {
     if (begin <= low && high <= end) return largest_[node];
     const std::size_t middle = (low + high) / 2;
     std::uint64_t best = 0;

@@ -76,6 +76,7 @@ TEST_SUITE("property") {
             static_cast<std::uint64_t>(
                 part * static_cast<double>(summary.keep_all_peak_bytes - summary.unmovable_bytes));
         request.allow_lossy = random.below(2) == 0;
+        request.work_limit = 2000;
         for (const Planner& planner : planners()) {
           CAPTURE(planner.name);
           CAPTURE(part);

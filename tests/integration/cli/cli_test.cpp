@@ -22,6 +22,18 @@ using nlohmann::json;
 
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+#else
+constexpr bool kSanitized = false;
+#endif
+
 ProgramRun spillway_run(std::vector<std::string> arguments, long file_bytes_max = 0) {
   arguments.insert(arguments.begin(), program_path().string());
   return run_program(arguments, file_bytes_max);
@@ -583,6 +595,13 @@ TEST_SUITE("golden") {
       traces.push_back(entry.path());
     for (const auto& trace : traces)
       for (const char* budget : {"80%", "60%", "50%", "40%"}) {
+        // Every policy plans here. The long logs get two budgets, and none under a sanitizer, which
+        // slows searches tenfold.
+        const bool is_long = std::filesystem::file_size(trace) > 500'000;
+        const bool is_outer =
+            std::string_view(budget) == "80%" || std::string_view(budget) == "50%";
+        if (is_outer && (is_long || kSanitized)) continue;
+        if (is_long && kSanitized) continue;
         CAPTURE(trace.string());
         CAPTURE(budget);
         const ProgramRun run =
