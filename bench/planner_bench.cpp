@@ -11,7 +11,6 @@
 #include "policy/simulator.hpp"
 
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,6 +19,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <string>
+#include <sys/resource.h>
 #include <vector>
 
 namespace {
@@ -94,7 +94,8 @@ int measure() {
   const std::uint64_t max_ops = number_from("SPILLWAY_BENCH_MAX_OPS", 60'000);
   const std::uint64_t repeats =
       std::max<std::uint64_t>(number_from("SPILLWAY_BENCH_REPEATS", 3), 1);
-  for (const std::uint64_t layers : {4u, 14u, 34u, 115u, 345u, 690u, 1725u, 3450u, 10350u, 34500u}) {
+  for (const std::uint64_t layers :
+       {4u, 14u, 34u, 115u, 345u, 690u, 1725u, 3450u, 10350u, 34500u}) {
     if (29 * layers > max_ops) break;
     auto made = gpt2_of(layers, gpu.value());
     if (!made.ok()) {
@@ -130,9 +131,8 @@ int measure() {
                      static_cast<double>(std::max<std::int64_t>(summary.compute_ns, 1)) -
                  1;
     }
-    std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) {
-      return a.seconds < b.seconds;
-    });
+    std::sort(
+        runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.seconds < b.seconds; });
     const Run& median = runs[runs.size() / 2];
     fmt::print("{:>8} {:>9} {:>9.3f} {:>8.3f} {:>8.3f} {:>9.1f} {:>9.0f} {:>8.1f}%  {}\n",
                profile.ops.size(),
@@ -145,7 +145,8 @@ int measure() {
                100 * overhead,
                bar(median.seconds));
   }
-  fmt::print("\none # is a factor of 1.6 above a millisecond: growth in a straight line is linear\n");
+  fmt::print(
+      "\none # is a factor of 1.6 above a millisecond: growth in a straight line is linear\n");
   return 0;
 }
 
