@@ -7,17 +7,6 @@
 namespace spillway {
 namespace {
 
-NumberLists lists_of(const std::vector<std::vector<std::uint32_t>>& nested) {
-  NumberLists lists;
-  lists.begin.reserve(nested.size() + 1);
-  lists.begin.push_back(0);
-  for (const auto& list : nested) {
-    lists.items.insert(lists.items.end(), list.begin(), list.end());
-    lists.begin.push_back(static_cast<std::uint32_t>(lists.items.size()));
-  }
-  return lists;
-}
-
 bool may_run_again(const Op& op) {
   const bool random = op.tag.has(kOpRng) && !op.tag.has(kOpRngRestorable);
   return !random && !op.tag.has(kOpCollective) && !op.tag.has(kOpInPlace) &&
@@ -97,9 +86,9 @@ BoundStep::BoundStep(const Profile& profile, const DeviceModel& device, const Pl
     if (item.movable && allows(request.actions, Action::kCompress))
       price_codecs(storage, device, request.allow_lossy, &item);
   }
-  inputs = lists_of(in);
-  outputs = lists_of(out);
-  readers = lists_of(read_by);
+  inputs = NumberLists(in);
+  outputs = NumberLists(out);
+  readers = NumberLists(read_by);
 
   // Live bytes by differences: unmovable ones for their whole life, movable ones where an op
   // touches them, and (wanted) up to their last use.

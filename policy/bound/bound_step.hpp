@@ -5,6 +5,7 @@
 #pragma once
 
 #include "policy/device_model.hpp"
+#include "policy/number_lists.hpp"
 #include "policy/planner.hpp"
 #include "policy/profile.hpp"
 
@@ -13,17 +14,6 @@
 #include <vector>
 
 namespace spillway {
-
-/// Lists of small numbers, one after another.
-struct NumberLists {
-  std::vector<std::uint32_t> begin;  // per list, plus one
-  std::vector<std::uint32_t> items;
-
-  [[nodiscard]] std::span<const std::uint32_t> of(std::size_t list) const {
-    return std::span<const std::uint32_t>(items).subspan(begin[list],
-                                                         begin[list + 1] - begin[list]);
-  }
-};
 
 struct BoundStep {
   static constexpr std::uint32_t kNone = OpId::kNoneValue;

@@ -9,17 +9,6 @@
 namespace spillway {
 namespace {
 
-Lists lists_of(const std::vector<std::vector<std::uint32_t>>& nested) {
-  Lists lists;
-  lists.begin.reserve(nested.size() + 1);
-  lists.begin.push_back(0);
-  for (const auto& list : nested) {
-    lists.items.insert(lists.items.end(), list.begin(), list.end());
-    lists.begin.push_back(static_cast<std::uint32_t>(lists.items.size()));
-  }
-  return lists;
-}
-
 StepModel::Coding coding_of(const Storage& storage, const DeviceModel& device, bool lossy) {
   StepModel::Coding coding;
   coding.codec = best_codec(storage, lossy);
@@ -99,10 +88,10 @@ StepModel::StepModel(const Profile& profile, const DeviceModel& device, const Pl
     item.exact = coding_of(storage, device, false);
     item.lossy = request.allow_lossy ? coding_of(storage, device, true) : item.exact;
   }
-  inputs = lists_of(in);
-  outputs = lists_of(out);
-  freed = lists_of(ends);
-  readers = lists_of(read_by);
+  inputs = NumberLists(in);
+  outputs = NumberLists(out);
+  freed = NumberLists(ends);
+  readers = NumberLists(read_by);
 }
 
 }  // namespace spillway

@@ -5,6 +5,7 @@
 
 #include "core/codec.hpp"
 #include "policy/device_model.hpp"
+#include "policy/number_lists.hpp"
 #include "policy/planner.hpp"
 #include "policy/profile.hpp"
 
@@ -13,17 +14,6 @@
 #include <vector>
 
 namespace spillway {
-
-/// Lists of small numbers, one after another.
-struct Lists {
-  std::vector<std::uint32_t> begin;  // per list, plus one
-  std::vector<std::uint32_t> items;
-
-  [[nodiscard]] std::span<const std::uint32_t> of(std::uint32_t list) const {
-    return std::span<const std::uint32_t>(items).subspan(begin[list],
-                                                         begin[list + 1] - begin[list]);
-  }
-};
 
 struct StepModel {
   struct Coding {
@@ -55,10 +45,10 @@ struct StepModel {
 
   std::vector<Item> items;  // per storage
   std::vector<Work> ops;
-  Lists inputs;   // per op: storages it needs resident, each once, its own new ones excepted
-  Lists outputs;  // per op: storages it makes
-  Lists freed;    // per op: storages whose life ends after it
-  Lists readers;  // per storage: ops that need it resident
+  NumberLists inputs;   // per op: storages it needs resident, each once, its own new ones excepted
+  NumberLists outputs;  // per op: storages it makes
+  NumberLists freed;    // per op: storages whose life ends after it
+  NumberLists readers;  // per storage: ops that need it resident
   ActionSet actions = kAllActions;
   double out_bytes_per_ns = 0;
   double in_bytes_per_ns = 0;
