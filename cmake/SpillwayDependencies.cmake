@@ -52,6 +52,13 @@ if(NOT SPILLWAY_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+# Thrust, whose TBB system runs the codecs on the host: the toolkit's, or Debian's.
+find_path(SPILLWAY_THRUST_INCLUDE thrust/for_each.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES cccl)
+mark_as_advanced(SPILLWAY_THRUST_INCLUDE)
+if(NOT SPILLWAY_THRUST_INCLUDE)
+  message(FATAL_ERROR "spillway: missing Thrust (Debian: libthrust-dev, or a CUDA toolkit)")
+endif()
+
 # CLP solves the linear programs of the lower bound. Without it the combinatorial bound stands alone.
 find_path(SPILLWAY_CLP_INCLUDE coin/Clp_C_Interface.h)
 find_library(SPILLWAY_CLP_LIBRARY Clp)

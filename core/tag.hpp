@@ -72,6 +72,7 @@ enum BufferFlag : std::uint16_t {
   kPreexisting = 1u << 7,  // alive before the step's first record
   kRewritten =
       1u << 8,  // written again after it was created: recompute of one op would not rebuild it
+  kSparseValues = 1u << 9,  // many exact zeros: output of a ReLU or of a dropout
 };
 enum OpFlag : std::uint16_t {
   kOpRng = 1u << 0,

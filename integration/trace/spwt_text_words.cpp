@@ -16,7 +16,7 @@ constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 // By bit number.
 constexpr std::array<std::string_view, 5> kRecordFlags = {
     "read", "write", "create", "preexisting", "inferred"};
-constexpr std::array<std::string_view, 9> kBufferMarks = {"exact_required",
+constexpr std::array<std::string_view, 10> kBufferMarks = {"exact_required",
                                                           "lossy_ok",
                                                           "boolean",
                                                           "sign_only",
@@ -24,7 +24,8 @@ constexpr std::array<std::string_view, 9> kBufferMarks = {"exact_required",
                                                           "contains_collective",
                                                           "inferred",
                                                           "preexisting",
-                                                          "rewritten"};
+                                                          "rewritten",
+                                                          "sparse_values"};
 constexpr std::array<std::string_view, 6> kOpMarks = {
     "rng", "in_place", "collective", "never_recompute", "inferred", "rng_restorable"};
 

@@ -52,13 +52,47 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("payload sizes follow from the source alone") {
-    CHECK(payload_bytes(Codec::kLossless12, Dtype::kBf16, 2048) == 1024 + 512 + 8 + 6);
-    CHECK(payload_bytes(Codec::kMask1, Dtype::kBool, 17) == 3);
-    CHECK(payload_bytes(Codec::kInt8, Dtype::kFp32, 4 * 129) == 129 + 2);
-    CHECK(payload_bytes(Codec::kInt4, Dtype::kBf16, 2 * 256) == 128 + 2);
-    for (const std::uint64_t bytes : {0ull, 1ull, 2ull, 255ull, 1ull << 40})
+    // Header; per group of 128 values their bytes; per tile of 2048 scales and slots.
+    CHECK(payload_bytes(Codec::kLossless12, Dtype::kBf16, 4096) == 64 + 16 * 192 + 16 + 24);
+    CHECK(payload_bytes(Codec::kLossless12, Dtype::kFp32, 8192) == 64 + 16 * 448 + 16 + 24);
+    CHECK(payload_bytes(Codec::kMask1, Dtype::kBool, 17) == 64 + 16);
+    CHECK(payload_bytes(Codec::kInt8, Dtype::kFp32, 4 * 129) == 64 + 256 + 16);
+    CHECK(payload_bytes(Codec::kInt4, Dtype::kBf16, 2 * 2049) == 64 + 17 * 64 + 64);
+    CHECK(payload_bytes(Codec::kSparse, Dtype::kFp16, 4096) == 64 + 256 + 1280 * 2);
+    CHECK(payload_bytes(Codec::kSparse, Dtype::kFp32, 4, 16) == 64 + 16 + 8192);
+    // From 8 tiles up every codec that takes a dtype saves at least a tenth.
+    for (const std::uint64_t bytes : {1ull << 16, (1ull << 16) + 2, 1ull << 40})
       for (int c = 1; c < kCodecCount; ++c)
-        CHECK(payload_bytes(static_cast<Codec>(c), Dtype::kBf16, bytes) <= bytes + 9);
+        CHECK(payload_bytes(static_cast<Codec>(c), Dtype::kBf16, bytes) < bytes / 10 * 9);
+  }
+
+  TEST_CASE("a codec takes the dtypes that it has kernels for") {
+    for (const Dtype dtype : {Dtype::kBf16, Dtype::kFp16, Dtype::kFp32})
+      for (int c = 0; c < kCodecCount; ++c)
+        CHECK(codec_supports(static_cast<Codec>(c), dtype) ==
+              !(static_cast<Codec>(c) == Codec::kLossless12 && dtype == Dtype::kFp16));
+    for (int c = 1; c < kCodecCount; ++c) {
+      CHECK(codec_supports(static_cast<Codec>(c), Dtype::kBool) ==
+            (static_cast<Codec>(c) == Codec::kMask1));
+      CHECK(!codec_supports(static_cast<Codec>(c), Dtype::kInt32));
+      CHECK(!codec_supports(static_cast<Codec>(c), Dtype::kUnknown));
+    }
+  }
+
+  TEST_CASE("sparse and e5m2 are for what is tagged so") {
+    Tag tag;
+    tag.kind = BufferKind::kActivation;
+    tag.dtype = Dtype::kBf16;
+    CHECK(!codec_applies(Codec::kSparse, tag, true));
+    CHECK(!codec_applies(Codec::kFp8E5m2, tag, true));
+    tag.flags = kSparseValues | kExactRequired;
+    CHECK(codec_applies(Codec::kSparse, tag, false));
+    tag.kind = BufferKind::kGradient;
+    CHECK(!codec_applies(Codec::kFp8E5m2, tag, true));
+    tag.flags = kLossyOk;
+    CHECK(codec_applies(Codec::kFp8E5m2, tag, true));
+    CHECK(!codec_applies(Codec::kFp8E5m2, tag, false));
+    CHECK(!codec_applies(Codec::kInt8, tag, true));
   }
 
   TEST_CASE("lossy codecs need permission, and never take what is not an activation") {
