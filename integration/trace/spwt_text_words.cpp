@@ -17,15 +17,15 @@ constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 constexpr std::array<std::string_view, 5> kRecordFlags = {
     "read", "write", "create", "preexisting", "inferred"};
 constexpr std::array<std::string_view, 10> kBufferMarks = {"exact_required",
-                                                          "lossy_ok",
-                                                          "boolean",
-                                                          "sign_only",
-                                                          "never_recompute",
-                                                          "contains_collective",
-                                                          "inferred",
-                                                          "preexisting",
-                                                          "rewritten",
-                                                          "sparse_values"};
+                                                           "lossy_ok",
+                                                           "boolean",
+                                                           "sign_only",
+                                                           "never_recompute",
+                                                           "contains_collective",
+                                                           "inferred",
+                                                           "preexisting",
+                                                           "rewritten",
+                                                           "sparse_values"};
 constexpr std::array<std::string_view, 6> kOpMarks = {
     "rng", "in_place", "collective", "never_recompute", "inferred", "rng_restorable"};
 
