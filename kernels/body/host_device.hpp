@@ -21,6 +21,8 @@
 
 namespace spillway::SPW_BODY {
 
+using std::int16_t;
+using std::int32_t;
 using std::size_t;
 using std::uint16_t;
 using std::uint32_t;
@@ -40,6 +42,14 @@ SPW_HD float float_of(uint32_t bits) {
   return __uint_as_float(bits);
 #else
   return __builtin_bit_cast(float, bits);
+#endif
+}
+
+SPW_HD uint32_t count_ones(uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  return static_cast<uint32_t>(__popc(bits));
+#else
+  return static_cast<uint32_t>(__builtin_popcount(bits));
 #endif
 }
 

@@ -39,43 +39,36 @@ struct Int4 {
                                  uint64_t first,
                                  const RandomKey& key,
                                  uint8_t* SPW_RESTRICT codes) {
-    // Unsigned numbers in the order of the values; the complement turns a maximum into a minimum.
-    uint32_t highest = 0;
-    uint32_t lowest_complement = 0;
-    uint32_t max = 0;
-    for (uint32_t i = 0; i < Lanes::kValues; ++i) {
-      const uint32_t order = ordered(in[i]);
-      highest = larger(highest, order);
-      lowest_complement = larger(lowest_complement, ~order);
-      max = larger<uint32_t>(max, in[i] & Value::kMagnitude);
+    using Signed = typename Value::Signed;
+    Signed highest = ordered(in[0]);
+    Signed lowest = highest;
+    for (uint32_t i = 1; i < Lanes::kValues; ++i) {
+      highest = larger(highest, ordered(in[i]));
+      lowest = smaller(lowest, ordered(in[i]));
     }
-    max = lanes.group_max(max);
-    uint8_t code[Lanes::kValues];
-    Int4Group group;
+    // All lanes agree before any branch. They agree on a maximum of unsigned numbers; the
+    // complement makes one of a minimum.
+    constexpr uint32_t kMiddle = Value::kSign;
+    const uint32_t max = lanes.group_max(largest_magnitude<Value, Lanes>(in));
+    const uint32_t high_rank = lanes.group_max(static_cast<uint32_t>(highest) + kMiddle);
+    const uint32_t low_rank = ~lanes.group_max(~(static_cast<uint32_t>(lowest) + kMiddle));
     if (max >= Value::kInfinity) {
-      for (uint32_t i = 0; i < Lanes::kValues; ++i) code[i] = flagged_code(in[i]);
-      group.exponent = kFlaggedGroup;
-    } else {
-      const float high = float_of(Value::to_float(from_order(lanes.group_max(highest))));
-      const float low = float_of(Value::to_float(from_order(~lanes.group_max(lowest_complement))));
-      group = scale_for(low, high, Value::to_float(max));
-      const float inverse = power_of_two(254 - group.exponent);
-      for (uint32_t i = 0; i < Lanes::kValues; i += 8) {
-        const uint64_t call = (first + i) / 8;
-        const PhiloxBlock random = philox({{static_cast<uint32_t>(call),
-                                            static_cast<uint32_t>(call >> 32),
-                                            static_cast<uint32_t>(key.step),
-                                            static_cast<uint32_t>(key.step >> 32)}},
-                                          static_cast<uint32_t>(key.tensor),
-                                          static_cast<uint32_t>(key.tensor >> 32));
-        for (uint32_t j = 0; j < 8; ++j)
-          code[i + j] = static_cast<uint8_t>(round(float_of(Value::to_float(in[i + j])) * inverse,
-                                                   group.zero,
-                                                   random.word[j / 2] >> (j % 2 * 16) & 0xffff));
-      }
+      for (uint32_t i = 0; i < Lanes::kValues / 2; ++i)
+        codes[i] = static_cast<uint8_t>(flagged_code(in[2 * i]) | flagged_code(in[2 * i + 1]) << 4);
+      return {kFlaggedGroup, 0};
     }
-    for (uint32_t i = 0; i < Lanes::kValues / 2; ++i)
-      codes[i] = static_cast<uint8_t>(code[2 * i] | code[2 * i + 1] << 4);
+    const Int4Group group = scale_for(float_of(Value::to_float(from_order(low_rank - kMiddle))),
+                                      float_of(Value::to_float(from_order(high_rank - kMiddle))),
+                                      Value::to_float(max));
+    const float inverse = power_of_two(254 - group.exponent);
+    uint32_t random[Lanes::kValues / 2];
+    philox_calls<Lanes::kValues / 8>(first / 8, key.step, key.tensor, random);
+    for (uint32_t i = 0; i < Lanes::kValues / 2; ++i) {
+      const float even = float_of(Value::to_float(in[2 * i])) * inverse;
+      const float odd = float_of(Value::to_float(in[2 * i + 1])) * inverse;
+      codes[i] = static_cast<uint8_t>(round(even, group.zero, random[i] & 0xffff) |
+                                      round(odd, group.zero, random[i] >> 16) << 4);
+    }
     return group;
   }
 
@@ -84,13 +77,15 @@ struct Int4 {
                             const Int4Group& group,
                             const uint8_t* SPW_RESTRICT codes,
                             Word* SPW_RESTRICT out) {
-    const bool flagged = group.exponent == kFlaggedGroup;
-    const float scale = power_of_two(flagged ? 127 : group.exponent);
-    const int zero = flagged ? -6 : group.zero;
-    for (uint32_t i = 0; i < Lanes::kValues / 2; ++i) {
-      out[2 * i] = value(codes[i] & 15u, zero, scale, flagged);
-      out[2 * i + 1] = value(codes[i] >> 4, zero, scale, flagged);
+    uint8_t code[Lanes::kValues];
+    unpack_nibbles<Lanes::kValues>(codes, code);
+    if (group.exponent == kFlaggedGroup) {
+      for (uint32_t i = 0; i < Lanes::kValues; ++i) out[i] = flagged_value(code[i]);
+      return;
     }
+    const float scale = power_of_two(group.exponent);
+    for (uint32_t i = 0; i < Lanes::kValues; ++i)
+      out[i] = finite_value(static_cast<int>(code[i]) + group.zero, scale);
   }
 
   /// floor(value + random / 2^16) - zero, value taken to the nearest 2^-16; |value| <= 63.
@@ -117,13 +112,15 @@ struct Int4 {
   }
 
  private:
-  SPW_HD static uint32_t ordered(uint32_t raw) {
-    return (raw & Value::kSign) != 0 ? ~raw & (Value::kSign | Value::kMagnitude)
-                                     : raw | Value::kSign;
+  /// Numbers in the order of the values, and back; the low bits as wide as the values count.
+  SPW_HD static typename Value::Signed ordered(Word raw) {
+    const auto bits = static_cast<typename Value::Signed>(raw);
+    const auto negative = static_cast<typename Value::Signed>(bits >> (8 * sizeof(Word) - 1));
+    return static_cast<typename Value::Signed>(
+        bits ^ (negative & static_cast<typename Value::Signed>(Value::kMagnitude)));
   }
   SPW_HD static uint32_t from_order(uint32_t order) {
-    return (order & Value::kSign) != 0 ? order & Value::kMagnitude
-                                       : ~order & (Value::kSign | Value::kMagnitude);
+    return static_cast<Word>(ordered(static_cast<Word>(order)));
   }
 
   /// floor and ceil of |value| < 2^22, without the library's.
@@ -142,18 +139,22 @@ struct Int4 {
     const uint32_t magnitude = raw & Value::kMagnitude;
     if (magnitude > Value::kInfinity) return kNan;
     const bool negative = (raw & Value::kSign) != 0;
-    if (magnitude == Value::kInfinity) return negative ? kMinusInfinity : kPlusInfinity;
+    if (magnitude == Value::kInfinity)
+      return static_cast<uint8_t>(negative ? kMinusInfinity : kPlusInfinity);
     const float value = smaller(float_of(Value::to_float(magnitude)), 6.0f);
     const int nearest = static_cast<int>(bits_of(value + 12582912.0f) - bits_of(12582912.0f));
     return static_cast<uint8_t>(6 + (negative ? -nearest : nearest));
   }
 
-  SPW_HD static Word value(uint32_t code, int zero, float scale, bool flagged) {
-    if (flagged && code >= kMinusInfinity) {
-      if (code == kNan) return static_cast<Word>(Value::kNan);
+  SPW_HD static Word flagged_value(uint32_t code) {
+    if (code == kNan) return static_cast<Word>(Value::kNan);
+    if (code >= kMinusInfinity)
       return static_cast<Word>(Value::kInfinity | (code == kMinusInfinity ? Value::kSign : 0));
-    }
-    const uint32_t bits = bits_of(static_cast<float>(static_cast<int>(code) + zero) * scale);
+    return finite_value(static_cast<int>(code) - 6, 1.0f);
+  }
+
+  SPW_HD static Word finite_value(int steps, float scale) {
+    const uint32_t bits = bits_of(static_cast<float>(steps) * scale);
     const uint32_t magnitude = smaller<uint32_t>(bits & 0x7fffffff, Value::kMaxFiniteAsFloat);
     return static_cast<Word>(Value::from_float(magnitude | (bits & 0x80000000)));
   }

@@ -24,21 +24,22 @@ struct Lossless12 {
                                 uint8_t* SPW_RESTRICT bytes,
                                 uint8_t* SPW_RESTRICT nibbles,
                                 bool* SPW_RESTRICT escaped) {
-    uint32_t base = 0;
-    for (uint32_t i = 0; i < Lanes::kValues; ++i) base = larger(base, rank(high[i]));
-    base = lanes.group_max(base);
-    uint32_t wide = 0;
+    // 16-bit numbers throughout: twice as many fit a register. The loops hold no branch.
+    int16_t highest = 0;
+    for (uint32_t i = 0; i < Lanes::kValues; ++i) highest = larger(highest, short_rank(high[i]));
+    const uint32_t base = lanes.group_max(static_cast<uint32_t>(highest));
+    constexpr auto kFar = static_cast<int16_t>(kEscape);
+    int16_t farthest = 0;
     uint8_t distance[Lanes::kValues];
     for (uint32_t i = 0; i < Lanes::kValues; ++i) {
       bytes[i] = static_cast<uint8_t>((high[i] >> 8 & 0x80) | (high[i] & 0x7f));
-      const uint32_t below = base - rank(high[i]);
-      const bool zero = (high[i] & 0x7f80) == 0;
-      wide |= !zero && below >= kEscape ? 1u : 0u;
-      distance[i] = static_cast<uint8_t>(zero ? kEscape : smaller(below, kEscape));
+      const auto below = static_cast<int16_t>(static_cast<int16_t>(base) - short_rank(high[i]));
+      const int16_t zero = is_zero(high[i]);
+      farthest = larger(farthest, static_cast<int16_t>(below & ~zero));
+      distance[i] = static_cast<uint8_t>(smaller(below, kFar) | (zero & kFar));
     }
-    for (uint32_t i = 0; i < Lanes::kValues / 2; ++i)
-      nibbles[i] = static_cast<uint8_t>(distance[2 * i] | distance[2 * i + 1] << 4);
-    *escaped = wide != 0;
+    pack_nibbles<Lanes::kValues>(distance, nibbles);
+    *escaped = farthest >= kFar;
     return base;
   }
 
@@ -76,10 +77,7 @@ struct Lossless12 {
                             const uint8_t* SPW_RESTRICT nibbles,
                             uint16_t* SPW_RESTRICT high) {
     uint8_t distance[Lanes::kValues];
-    for (uint32_t i = 0; i < Lanes::kValues / 2; ++i) {
-      distance[2 * i] = nibbles[i] & 15;
-      distance[2 * i + 1] = nibbles[i] >> 4;
-    }
+    unpack_nibbles<Lanes::kValues>(nibbles, distance);
     for (uint32_t i = 0; i < Lanes::kValues; ++i) {
       const uint32_t exponent = distance[i] == kEscape ? 0u : (base - distance[i] - 1) & 0xff;
       high[i] = static_cast<uint16_t>((bytes[i] & 0x80u) << 8 | exponent << 7 | (bytes[i] & 0x7fu));
@@ -92,6 +90,14 @@ struct Lossless12 {
   }
 
  private:
+  SPW_HD static int16_t short_rank(uint16_t high) {
+    return static_cast<int16_t>(static_cast<uint16_t>((high >> 7) + 1) & 0xff);
+  }
+  /// All bits where the exponent is 0.
+  SPW_HD static int16_t is_zero(uint16_t high) {
+    const auto exponent = static_cast<int16_t>(high & 0x7f80);
+    return static_cast<int16_t>(static_cast<int16_t>(exponent - 1) >> 15);
+  }
   SPW_HD static bool is_escape(uint32_t high, uint32_t base) {
     return (high & 0x7f80) != 0 && base - rank(high) >= kEscape;
   }

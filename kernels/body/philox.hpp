@@ -25,4 +25,23 @@ SPW_HD PhiloxBlock philox(PhiloxBlock counter, uint32_t key_low, uint32_t key_hi
   return counter;
 }
 
+/// Four words a call, for kCalls counters {call, its upper half, third, fourth} that follow each
+/// other.
+template <uint32_t kCalls>
+SPW_HD void philox_calls(uint64_t first_call,
+                         uint64_t upper_counter,
+                         uint64_t key,
+                         uint32_t* SPW_RESTRICT words) {
+  for (uint32_t i = 0; i < kCalls; ++i) {
+    const uint64_t call = first_call + i;
+    const PhiloxBlock block = philox({{static_cast<uint32_t>(call),
+                                       static_cast<uint32_t>(call >> 32),
+                                       static_cast<uint32_t>(upper_counter),
+                                       static_cast<uint32_t>(upper_counter >> 32)}},
+                                     static_cast<uint32_t>(key),
+                                     static_cast<uint32_t>(key >> 32));
+    for (uint32_t j = 0; j < 4; ++j) words[4 * i + j] = block.word[j];
+  }
+}
+
 }  // namespace spillway::SPW_BODY

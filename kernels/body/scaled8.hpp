@@ -29,34 +29,42 @@ struct Int8Grid {
   static constexpr uint32_t kNan = 0x80;
   static constexpr float kFlaggedTop = 126;
 
-  /// |value| <= 127. Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits.
-  SPW_HD static uint32_t round(float value) { return bits_of(value + 12582912.0f) & 0xff; }
+  // Codes whose low 7 bits reach this are NaN also in groups without a flag: none.
+  static constexpr uint32_t kFirstNan = 0x80;
+
+  /// |raw| * inverse <= 127. Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low
+  /// bits.
+  template <typename Value>
+  SPW_HD static uint8_t code(uint32_t raw, float inverse) {
+    return static_cast<uint8_t>(bits_of(float_of(Value::to_float(raw)) * inverse + 12582912.0f));
+  }
+  /// Any code.
   SPW_HD static float value(uint32_t code) {
     return static_cast<float>(static_cast<int>(static_cast<signed char>(code)));
   }
-  SPW_HD static bool is_nan(uint32_t) { return false; }
+  /// value(code) * scale, which Value can hold.
+  template <typename Value>
+  SPW_HD static uint32_t scaled(uint32_t code, float scale) {
+    return Value::from_float(bits_of(value(code) * scale));
+  }
 };
 
 /// OCP 8-bit floats: kMantissaBits, bias; round to nearest even.
 template <uint32_t kMantissaBits, uint32_t kBias>
 struct Fp8Grid {
-  static constexpr uint32_t kShift = 23 - kMantissaBits;
-
-  SPW_HD static uint32_t round(float value) {
-    const uint32_t bits = bits_of(value);
-    const uint32_t magnitude = bits & 0x7fffffff;
-    const uint32_t rounded =
-        (magnitude + ((1u << (kShift - 1)) - 1) + (magnitude >> kShift & 1)) >> kShift;
-    const uint32_t normal = rounded - ((127 - kBias) << kMantissaBits);
-    // Below the normal numbers the unit is 2^(1 - bias - kMantissaBits), the last place of this:
-    const float magic = power_of_two(127 + 23 + 1 - kBias - kMantissaBits);
-    const uint32_t subnormal = bits_of(float_of(magnitude) + magic) - bits_of(magic);
-    return (magnitude < ((128 - kBias) << 23) ? subnormal : normal) | (bits >> 24 & 0x80);
+  template <typename Value>
+  SPW_HD static uint8_t code(uint32_t raw, float inverse) {
+    const float magnitude = float_of(Value::to_float(raw & Value::kMagnitude)) * inverse;
+    return static_cast<uint8_t>(round_to_small_float<kMantissaBits, kBias>(magnitude) |
+                                (raw >> Value::kSignShift & 0x80));
   }
-  /// Any finite code.
   SPW_HD static float value(uint32_t code) {
-    const float magnitude = float_of((code & 0x7f) << kShift) * power_of_two(127 + 127 - kBias);
-    return float_of(bits_of(magnitude) | (code & 0x80) << 24);
+    return float_of(bits_of(small_float<kMantissaBits, kBias>(code & 0x7f)) | (code & 0x80) << 24);
+  }
+  template <typename Value>
+  SPW_HD static uint32_t scaled(uint32_t code, float scale) {
+    const float magnitude = small_float<kMantissaBits, kBias>(code & 0x7f) * scale;
+    return Value::from_magnitude(bits_of(magnitude)) | (code & 0x80) << Value::kSignShift;
   }
 };
 
@@ -67,7 +75,7 @@ struct E4m3Grid : Fp8Grid<3, 7> {
   static constexpr uint32_t kMinusInfinity = 0xfe;
   static constexpr uint32_t kNan = 0x7f;
   static constexpr float kFlaggedTop = 416;
-  SPW_HD static bool is_nan(uint32_t code) { return (code & 0x7f) == 0x7f; }
+  static constexpr uint32_t kFirstNan = 0x7f;
 };
 
 struct E5m2Grid : Fp8Grid<2, 15> {
@@ -77,7 +85,7 @@ struct E5m2Grid : Fp8Grid<2, 15> {
   static constexpr uint32_t kMinusInfinity = 0xfc;
   static constexpr uint32_t kNan = 0x7f;
   static constexpr float kFlaggedTop = 57344;
-  SPW_HD static bool is_nan(uint32_t code) { return (code & 0x7f) >= 0x7c; }
+  static constexpr uint32_t kFirstNan = 0x7c;
 };
 
 template <typename Value, typename Grid>
@@ -90,10 +98,7 @@ struct Scaled8 {
   SPW_HD static uint32_t encode(const Lanes& lanes,
                                 const Word* SPW_RESTRICT in,
                                 uint8_t* SPW_RESTRICT codes) {
-    uint32_t max = 0;
-    for (uint32_t i = 0; i < Lanes::kValues; ++i)
-      max = larger<uint32_t>(max, in[i] & Value::kMagnitude);
-    max = lanes.group_max(max);
+    const uint32_t max = lanes.group_max(largest_magnitude<Value, Lanes>(in));
     if (max >= Value::kInfinity) {
       for (uint32_t i = 0; i < Lanes::kValues; ++i) codes[i] = flagged_code(in[i]);
       return kFlaggedGroup;
@@ -102,7 +107,7 @@ struct Scaled8 {
         scale_exponent<Grid::kTopExponent, Grid::kTopMantissa>(Value::to_float(max));
     const float inverse = power_of_two(254 - exponent);
     for (uint32_t i = 0; i < Lanes::kValues; ++i)
-      codes[i] = static_cast<uint8_t>(Grid::round(float_of(Value::to_float(in[i])) * inverse));
+      codes[i] = Grid::template code<Value>(in[i], inverse);
     return exponent;
   }
 
@@ -112,6 +117,14 @@ struct Scaled8 {
                             uint32_t exponent,
                             const uint8_t* SPW_RESTRICT codes,
                             Word* SPW_RESTRICT out) {
+    // Where nothing can come out as NaN or exceed the dtype, the loop is half as long.
+    if (exponent + Grid::kTopExponent + 1 <= Value::kMaxFiniteAsFloat >> 23 &&
+        !any_nan<Lanes>(codes)) {
+      const float scale = power_of_two(exponent);
+      for (uint32_t i = 0; i < Lanes::kValues; ++i)
+        out[i] = static_cast<Word>(Grid::template scaled<Value>(codes[i], scale));
+      return;
+    }
     if (exponent == kFlaggedGroup) {
       for (uint32_t i = 0; i < Lanes::kValues; ++i) out[i] = flagged_value(codes[i]);
       return;
@@ -121,12 +134,22 @@ struct Scaled8 {
   }
 
  private:
+  template <typename Lanes>
+  SPW_HD static bool any_nan(const uint8_t* SPW_RESTRICT codes) {
+    uint8_t largest = 0;
+    if constexpr (Grid::kFirstNan < 0x80)
+      for (uint32_t i = 0; i < Lanes::kValues; ++i)
+        largest = larger(largest, static_cast<uint8_t>(codes[i] & 0x7f));
+    return largest >= Grid::kFirstNan;
+  }
+
   /// Rounding up the largest values of a dtype would give Inf: the largest finite one stands in.
   SPW_HD static Word finite_value(uint32_t code, float scale) {
     const uint32_t bits = bits_of(Grid::value(code) * scale);
     const uint32_t magnitude = smaller<uint32_t>(bits & 0x7fffffff, Value::kMaxFiniteAsFloat);
     const uint32_t raw = Value::from_float(magnitude | (bits & 0x80000000));
-    return static_cast<Word>(Grid::is_nan(code) ? Value::kNan : raw);
+    const uint32_t is_nan = 0u - ((Grid::kFirstNan - 1 - (code & 0x7f)) >> 31);
+    return static_cast<Word>((raw & ~is_nan) | (Value::kNan & is_nan));
   }
 
   SPW_HD static uint8_t flagged_code(uint32_t raw) {
@@ -136,7 +159,7 @@ struct Scaled8 {
     if (magnitude == Value::kInfinity)
       return static_cast<uint8_t>(negative ? Grid::kMinusInfinity : Grid::kPlusInfinity);
     const float value = smaller(float_of(Value::to_float(magnitude)), Grid::kFlaggedTop);
-    return static_cast<uint8_t>(Grid::round(negative ? -value : value));
+    return Grid::template code<Fp32>(bits_of(negative ? -value : value), 1.0f);
   }
 
   SPW_HD static Word flagged_value(uint32_t code) {
