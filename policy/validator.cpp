@@ -219,6 +219,9 @@ class Judge {
           (profile_.storages[storage].tag.has(kNeverRecompute) ||
            profile_.storages[storage].tag.has(kContainsCollective)))
         breaks(Law::kForbiddenRecompute, what + " would rebuild " + name(storage));
+      if (again && content.version != 0)
+        breaks(Law::kForbiddenRecompute,
+               what + " would rebuild " + name(storage) + " without what was written since");
       place(storage, profile_.storages[storage].bytes);
       contents_[storage].encoded = contents_[storage].lossy = false;
     }

@@ -168,6 +168,41 @@ TEST_SUITE("unit") {
     CHECK(verdict.violations[0].law == Law::kForbiddenRecompute);
   }
 
+  TEST_CASE("what an op wrote in place is lost when another op makes the storage again") {
+    ProfileMaker maker;
+    maker.preexisting(0, 10, BufferKind::kParameter);
+    maker.op_begin(Phase::kForward);
+    maker.create(1, 100);
+    maker.read(0);
+    maker.op_end(10);
+    maker.op_begin(Phase::kForward);
+    maker.write(1);
+    maker.op_end(10);
+    maker.op_begin(Phase::kForward);
+    maker.create(2, 10);
+    maker.read(0);
+    maker.op_end(10);
+    maker.op_begin(Phase::kBackward);
+    maker.read(1);
+    maker.read(2);
+    maker.op_end(10);
+    maker.free(1);
+    maker.free(2);
+    const Profile profile = maker.must_finish();
+    Plan plan;
+    plan.program = {instruction(InstructionKind::kCompute, 0),
+                    instruction(InstructionKind::kCompute, 1),
+                    instruction(InstructionKind::kDrop, 1),
+                    instruction(InstructionKind::kCompute, 2),
+                    instruction(InstructionKind::kRecompute, 0),
+                    instruction(InstructionKind::kCompute, 3)};
+    plan.decisions.resize(profile.storages.size());
+    plan.decisions[1].action = Action::kRecompute;
+    const Verdict verdict = validate(profile, simple_device(), plan, {});
+    REQUIRE(verdict.violations.size() == 1);
+    CHECK(verdict.violations[0].law == Law::kForbiddenRecompute);
+  }
+
   TEST_CASE("a lossy codec needs permission, and its result may feed no recompute") {
     Fixture f;
     const std::size_t at = f.find(InstructionKind::kCompress, 3);
