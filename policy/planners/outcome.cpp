@@ -5,6 +5,7 @@
 #include "policy/simulator.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace spillway {
 
@@ -14,6 +15,51 @@ Choices recompute_every_gap(const GapTable& gaps) {
     if (gaps.gaps[g].rebuildable) choices[g].action = Action::kRecompute;
   return choices;
 }
+
+namespace {
+
+// Steps of more ops than this get fewer tries.
+constexpr std::size_t kLongStepOps = 2048;
+
+// With a budget: prefetches moved ahead for a few budgets that do not depend on the one asked for,
+// and the fastest that fits. So more memory never makes the step slower.
+Lowered fastest_ahead(const Profile& profile,
+                      const DeviceModel& device,
+                      const PlanRequest& request,
+                      const GapTable& gaps,
+                      const Choices& choices,
+                      const Lowering& lowering,
+                      const Lowered& tight) {
+  const std::uint64_t need_bytes = tight.min_budget_bytes();
+  const std::uint64_t high_bytes = std::max(need_bytes, summarize(profile).keep_all_peak_bytes);
+  const std::uint64_t rungs = profile.ops.size() > kLongStepOps ? 2 : 8;
+  SimOptions options;
+  options.budget_bytes = request.budget_bytes;
+  Lowered best = tight;
+  std::int64_t best_ns = std::numeric_limits<std::int64_t>::max();
+  for (std::uint64_t i = 0; i <= rungs + 1; ++i) {
+    // The last one: just in time.
+    const std::uint64_t bytes = need_bytes + (high_bytes - need_bytes) / rungs * std::min(i, rungs);
+    if (i <= rungs && bytes > request.budget_bytes) continue;
+    Lowered lowered = i <= rungs ? lowering.ahead(choices, bytes, tight) : tight;
+    // A prefetch moved ahead may find a chain of recomputes that it did not foresee.
+    if (lowered.min_budget_bytes() > std::max(bytes, need_bytes)) continue;
+    const Plan plan = make_plan(profile, gaps, choices, lowered, "", request.budget_bytes);
+    const auto sim = simulate(profile, device, plan, options);
+    if (!sim.ok() || !sim.value().fits || sim.value().step_ns >= best_ns) continue;
+    best_ns = sim.value().step_ns;
+    best = std::move(lowered);
+  }
+  return best;
+}
+
+bool copies_back(const GapTable& gaps, const Choices& choices) {
+  for (std::size_t g = 0; g < choices.size(); ++g)
+    if (choices[g].action == Action::kOffload && gaps.gaps[g].returns) return true;
+  return false;
+}
+
+}  // namespace
 
 PlanOutcome outcome_of(const Profile& profile,
                        const DeviceModel& device,
@@ -25,14 +71,15 @@ PlanOutcome outcome_of(const Profile& profile,
   const Lowered tight = lowering.just_in_time(choices);
   const std::uint64_t need_bytes = tight.min_budget_bytes();
   const bool fits = request.budget_bytes == 0 || need_bytes <= request.budget_bytes;
-  // Without a budget, prefetches may use what keeping everything would use, and no more.
-  const std::uint64_t prefetch_bytes =
-      request.budget_bytes != 0 ? request.budget_bytes
-                                : std::max(need_bytes, summarize(profile).keep_all_peak_bytes);
-  Lowered lowered = fits ? lowering.ahead(choices, prefetch_bytes, tight) : tight;
-  // A prefetch moved ahead may find a chain of recomputes that it did not foresee.
-  if (fits && request.budget_bytes != 0 && lowered.min_budget_bytes() > request.budget_bytes)
-    lowered = tight;
+  Lowered lowered = tight;
+  if (fits && copies_back(gaps, choices)) {
+    // Without a budget, prefetches may use what keeping everything would use, and no more.
+    if (request.budget_bytes == 0)
+      lowered = lowering.ahead(
+          choices, std::max(need_bytes, summarize(profile).keep_all_peak_bytes), tight);
+    else
+      lowered = fastest_ahead(profile, device, request, gaps, choices, lowering, tight);
+  }
   Plan plan = make_plan(
       profile, gaps, choices, std::move(lowered), std::string(policy), request.budget_bytes);
   if (fits) return plan;

@@ -171,6 +171,14 @@ double Descent::host_cost(std::uint32_t s,
     left -= link_->in_slack[t];
     if (left > 0) add(t, left);
   }
+  if (model_.pinned_bytes != 0) {
+    const std::vector<std::uint64_t>& host = schedule_.host_bytes();
+    for (std::uint32_t t = begin; t < end; ++t) {
+      const std::uint64_t rest = host[t] - schedule_.on_host_bytes(s, schedule_.spot_at(s, t));
+      cost += host_excess_cost(t, rest + bytes) - host_excess_cost(t, rest);
+    }
+    schedule_.add_work((end - begin) / kStagesPerJudge);
+  }
   return cost + segment_[index_of(Spot::kAway)];
 }
 
@@ -187,6 +195,8 @@ bool Descent::fits() const {
   if (!schedule_.is_legal()) return false;
   for (std::uint32_t t = 0; t < loads_.size(); ++t)
     if (schedule_.peaks()[t] + loads_[t] > options_.budget_bytes) return false;
+  for (const std::uint64_t bytes : schedule_.host_bytes())
+    if (bytes > model_.pinned_bytes) return false;
   return true;
 }
 
@@ -336,6 +346,9 @@ double Descent::objective() const {
   double sum = schedule_.cost_ns();
   const std::vector<std::uint64_t>& peaks = schedule_.peaks();
   for (std::uint32_t t = 0; t < peaks.size(); ++t) sum += excess_cost(t, peaks[t] + loads_[t]);
+  if (model_.pinned_bytes != 0)
+    for (std::uint32_t t = 0; t < host_prices_.size(); ++t)
+      sum += host_excess_cost(t, schedule_.host_bytes()[t]);
   return sum;
 }
 
@@ -404,6 +417,7 @@ bool Descent::improve_siblings(std::uint32_t op) {
 }
 
 bool Descent::sweep() {
+  const std::uint64_t before = schedule_.work();
   for (std::size_t i = order_.size(); i > 1; --i)
     std::swap(order_[i - 1], order_[random_.below(i)]);
   bool improved = false;
@@ -415,6 +429,8 @@ bool Descent::sweep() {
     if (exhausted()) return improved;
     improved = improve_siblings(op) || improved;
   }
+  // Or a step in which nothing can be tried would never end.
+  if (schedule_.work() == before) schedule_.add_work(1);
   return improved;
 }
 
@@ -458,11 +474,14 @@ void Descent::restore(const Spots& all) {
 
 void Descent::polish() {
   const std::vector<double> prices = prices_;
+  const std::vector<double> host_prices = host_prices_;
   std::fill(prices_.begin(), prices_.end(), 1e6 * unit_price_);
+  std::fill(host_prices_.begin(), host_prices_.end(), 1e6 * unit_price_);
   while (sweep() && !exhausted()) {
   }
   remember();
   prices_ = prices;
+  host_prices_ = host_prices;
 }
 
 // Stages that are still above the budget get dearer, the others slowly cheaper.
@@ -471,6 +490,11 @@ bool Descent::raise_prices(double growth) {
   for (std::uint32_t t = 0; t < prices_.size(); ++t) {
     const bool above = schedule_.peaks()[t] + loads_[t] > options_.budget_bytes;
     prices_[t] *= above ? growth : kDecay;
+    any = any || above;
+  }
+  for (std::uint32_t t = 0; t < host_prices_.size(); ++t) {
+    const bool above = schedule_.host_bytes()[t] > model_.pinned_bytes;
+    host_prices_[t] *= above ? growth : kDecay;
     any = any || above;
   }
   return any;
@@ -495,12 +519,13 @@ void Descent::climb() {
 
 bool Descent::run() {
   prices_.assign(schedule_.stage_count(), kFirst * unit_price_);
+  host_prices_.assign(model_.pinned_bytes != 0 ? schedule_.stage_count() : 0, kFirst * unit_price_);
   loads_.assign(schedule_.stage_count(), 0);
   update_load();
   remember();
   if (best_) polish();
   int idle_climbs = 0;
-  while (!exhausted() && idle_climbs < kIdleClimbsMax) {
+  while (!order_.empty() && !exhausted() && idle_climbs < kIdleClimbsMax) {
     const double before_ns = best_cost_ns_;
     const bool had = best_.has_value();
     climb();
@@ -511,9 +536,10 @@ bool Descent::run() {
     if (best_ && random_.below(3) != 0) restore(*best_);
     const double factor = std::pow(0.5, 0.5 + 3.0 * random_.unit());
     for (double& price : prices_) price *= factor;
+    for (double& price : host_prices_) price *= factor;
   }
   // Almost nothing that does not fit is worth much: once more, in haste.
-  if (!best_) {
+  if (!best_ && !order_.empty()) {
     options_.work_limit += options_.work_limit / 2;
     for (int round = 0; round < kRoundsMax && !exhausted() && raise_prices(kGrowthMax); ++round)
       sweep();

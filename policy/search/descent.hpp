@@ -68,6 +68,11 @@ class Descent {
                    std::uint64_t bytes,
                    std::uint32_t begin,
                    std::uint32_t end);
+  [[nodiscard]] double host_excess_cost(std::uint32_t stage, std::uint64_t bytes) const {
+    return bytes <= model_.pinned_bytes
+               ? 0.0
+               : host_prices_[stage] * static_cast<double>(bytes - model_.pinned_bytes);
+  }
   void update_load();
   [[nodiscard]] bool fits() const;
 
@@ -75,8 +80,9 @@ class Descent {
   Schedule& schedule_;
   DescentOptions options_;
   Random random_;
-  std::vector<double> prices_;  // per stage: ns per byte above the budget
-  double unit_price_ = 0;       // ns of forward per movable byte
+  std::vector<double> prices_;       // per stage: ns per byte above the budget
+  std::vector<double> host_prices_;  // per stage: ns per host byte above the pinned limit
+  double unit_price_ = 0;            // ns of forward per movable byte
   struct Range {
     std::uint32_t from = 0, to = 0;  // stages
   };

@@ -4,6 +4,7 @@
 #include "policy/search/schedule.hpp"
 
 #include "core/check.hpp"
+#include "policy/search/program_spots.hpp"
 
 #include <algorithm>
 
@@ -22,6 +23,7 @@ Schedule::Schedule(const StepModel& model)
       spots_(model.items.size()),
       lossy_(model.items.size(), 0),
       entry_bytes_(model.ops.size() + 1, 0),
+      host_bytes_(model.pinned_bytes != 0 ? model.ops.size() + 1 : 0, 0),
       values_(model.ops.size()),
       peaks_(model.ops.size(), 0),
       chains_(model.ops.size()),
@@ -417,9 +419,21 @@ void Schedule::index_transitions(std::uint32_t storage, bool add) {
   }
 }
 
+void Schedule::add_host_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add) {
+  for (std::size_t i = 0; i < spots.size(); ++i) {
+    const std::uint64_t bytes = on_host_bytes(storage, spots[i].spot);
+    if (bytes == 0) continue;
+    const std::size_t end = i + 1 < spots.size() ? spots[i + 1].from : host_bytes_.size();
+    work_ += (end - spots[i].from) / kStagesPerJudge;
+    for (std::size_t t = spots[i].from; t < end; ++t)
+      host_bytes_[t] = add ? host_bytes_[t] + bytes : host_bytes_[t] - bytes;
+  }
+}
+
 void Schedule::add_entry_bytes(const std::vector<SpotSpan>& spots,
                                std::uint32_t storage,
                                bool add) {
+  if (!host_bytes_.empty()) add_host_bytes(spots, storage, add);
   for (std::size_t i = 0; i < spots.size(); ++i) {
     const std::uint64_t bytes = held_bytes(storage, spots[i].spot);
     if (bytes == 0) continue;
@@ -438,11 +452,7 @@ void Schedule::add_entry_bytes(const std::vector<SpotSpan>& spots,
 void Schedule::move(std::uint32_t storage,
                     std::vector<SpotSpan> spots,
                     const std::vector<std::uint32_t>& stages) {
-  index_transitions(storage, false);
-  add_entry_bytes(spots_[storage], storage, false);
-  spots_[storage] = std::move(spots);
-  add_entry_bytes(spots_[storage], storage, true);
-  index_transitions(storage, true);
+  set_spots(storage, std::move(spots));
   for (const std::uint32_t stage : stages) rejudge(stage);
 }
 
@@ -494,13 +504,54 @@ void Schedule::load(const GapTable& gaps, const Choices& choices) {
       while (!spots.empty() && spots.back().from > item.freed_after) spots.pop_back();
       set(item.freed_after + 1, Spot::kAway);
     }
-    index_transitions(s, false);
-    add_entry_bytes(spots_[s], s, false);
-    spots_[s] = std::move(spots);
-    add_entry_bytes(spots_[s], s, true);
-    index_transitions(s, true);
+    set_spots(s, std::move(spots));
   }
   rejudge_all();
+}
+
+bool Schedule::load(const std::vector<Instruction>& program) {
+  ProgramSpots from = spots_of(model_, program);
+  for (std::uint32_t s = 0; s < spots_.size(); ++s) {
+    const StepModel::Item& item = model_.items[s];
+    const Codec codec = from.codec[s];
+    bool coded = false;
+    for (const SpotSpan& span : from.spots[s])
+      coded = coded || span.spot == Spot::kCoded || span.spot == Spot::kHostCoded;
+    if (coded) {
+      // Another codec than the search's own: as if nothing had been encoded.
+      const bool lossy = codec == item.lossy.codec && codec != item.exact.codec;
+      const bool known = codec != Codec::kNone && (lossy || codec == item.exact.codec);
+      std::vector<SpotSpan> spots;
+      for (SpotSpan span : from.spots[s]) {
+        if (!known && span.spot == Spot::kCoded) span.spot = Spot::kHere;
+        if (!known && span.spot == Spot::kHostCoded) span.spot = Spot::kHost;
+        if (spots.empty() || spots.back().spot != span.spot) spots.push_back(span);
+      }
+      from.spots[s] = std::move(spots);
+      if (known && lossy) {
+        set_spots(s, {{0, Spot::kAway}});  // nothing is held while the codec changes
+        lossy_[s] = 1;
+      }
+    }
+    if (from.spots[s] != spots_[s]) set_spots(s, std::move(from.spots[s]));
+  }
+  rejudge_all();
+  if (is_legal()) return true;
+  for (std::uint32_t s = 0; s < spots_.size(); ++s) {
+    set_spots(s, {{0, Spot::kAway}});
+    lossy_[s] = 0;
+    set_spots(s, natural_spots(s));
+  }
+  rejudge_all();
+  return false;
+}
+
+void Schedule::set_spots(std::uint32_t storage, std::vector<SpotSpan> spots) {
+  index_transitions(storage, false);
+  add_entry_bytes(spots_[storage], storage, false);
+  spots_[storage] = std::move(spots);
+  add_entry_bytes(spots_[storage], storage, true);
+  index_transitions(storage, true);
 }
 
 Status Schedule::check_invariants() {

@@ -74,6 +74,8 @@ class Schedule {
   [[nodiscard]] bool uses_link() const { return link_users_ > 0; }
   [[nodiscard]] bool uses_link(std::uint32_t storage) const;
   [[nodiscard]] std::uint64_t entry_bytes(std::uint32_t stage) const { return entry_bytes_[stage]; }
+  /// Host bytes held when each op begins; empty when the model's host memory has no limit.
+  [[nodiscard]] const std::vector<std::uint64_t>& host_bytes() const { return host_bytes_; }
   [[nodiscard]] Spot spot_at(std::uint32_t storage, std::uint32_t stage) const {
     const std::vector<SpotSpan>& spots = spots_[storage];
     std::size_t i = spots.size();
@@ -86,6 +88,10 @@ class Schedule {
   [[nodiscard]] std::uint64_t held_bytes(std::uint32_t storage, Spot spot) const {
     if (spot == Spot::kHere) return model_.items[storage].bytes;
     return spot == Spot::kCoded ? coding(storage).payload_bytes : 0;
+  }
+  [[nodiscard]] std::uint64_t on_host_bytes(std::uint32_t storage, Spot spot) const {
+    if (spot == Spot::kHost) return model_.items[storage].bytes;
+    return spot == Spot::kHostCoded ? coding(storage).payload_bytes : 0;
   }
   [[nodiscard]] const StepModel::Coding& coding(std::uint32_t storage) const {
     return lossy_[storage] != 0 ? model_.items[storage].lossy : model_.items[storage].exact;
@@ -116,6 +122,9 @@ class Schedule {
   std::vector<Instruction> program();
   /// What the gaps' choices mean as spots; chains may run again more or less than lowering has it.
   void load(const GapTable& gaps, const Choices& choices);
+  /// What a whole program means as spots: where each storage is after each op, a prefetch counted
+  /// when its bytes are used. False, and keep-all, when that cannot be said in spots.
+  bool load(const std::vector<Instruction>& program);
 
   Status check_invariants();
 
@@ -127,7 +136,9 @@ class Schedule {
   void index_transitions(std::uint32_t storage, bool add);
   template <typename Visit>
   void for_each_copy(std::uint32_t storage, const Visit& visit) const;
+  void set_spots(std::uint32_t storage, std::vector<SpotSpan> spots);
   [[nodiscard]] std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
+  void add_host_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
   void add_entry_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
 
   const StepModel& model_;
@@ -137,6 +148,7 @@ class Schedule {
   std::vector<std::vector<SpotSpan>> spots_;        // per storage
   std::vector<char> lossy_;                         // per storage
   std::vector<std::uint64_t> entry_bytes_;          // per stage, plus the end of the step
+  std::vector<std::uint64_t> host_bytes_;           // the same on the host; empty: no limit
   std::vector<StageValue> values_;                  // per stage
   std::vector<std::uint64_t> peaks_;                // per stage; values_ may be out of date in it
   std::vector<std::vector<std::uint32_t>> chains_;  // per stage: ops that run again, ascending

@@ -36,6 +36,7 @@ bool is_of_the_step(const Storage& storage) {
 
 StepModel::StepModel(const Profile& profile, const DeviceModel& device, const PlanRequest& request)
     : actions(request.actions),
+      pinned_bytes(request.pinned_bytes),
       out_bytes_per_ns(device.d2h_gbps),
       in_bytes_per_ns(device.h2d_gbps) {
   const std::size_t op_count = profile.ops.size();

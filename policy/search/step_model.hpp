@@ -50,6 +50,7 @@ struct StepModel {
   NumberLists freed;    // per op: storages whose life ends after it
   NumberLists readers;  // per storage: ops that need it resident
   ActionSet actions = kAllActions;
+  std::uint64_t pinned_bytes = 0;  // host memory for what is offloaded; 0: no limit
   double out_bytes_per_ns = 0;
   double in_bytes_per_ns = 0;
 
