@@ -30,6 +30,8 @@ stage "format" scripts/format.sh --check
 stage "g++, release" build_and_test release build
 stage "device pool, 10 million operations" env SPILLWAY_MODEL_OPERATIONS=10000000 \
   build/bin/tests/spillway_allocator_tests -tc='the device pool agrees with an interval map*'
+stage "the planner's law, 100,000 budgets" env SPILLWAY_LAW_STEPS=16000 \
+  build/bin/tests/spillway_policy_tests -tc='plans of tiny steps keep the law*'
 stage "g++, debug" build_and_test dev build-dev
 stage "g++, no CUDA toolkit" build_and_test no-cuda build-no-cuda
 stage "clang++, release" build_and_test release build-clang -DCMAKE_CXX_COMPILER=clang++
