@@ -7,8 +7,10 @@
 #include <thrust/system/cpp/execution_policy.h>
 #include <thrust/system/tbb/execution_policy.h>
 
+#include <tbb/info.h>
 #include <tbb/task_arena.h>
 
+#include <algorithm>
 #include <cfenv>
 
 namespace spillway {
@@ -52,7 +54,9 @@ void for_each_chunk(std::uint64_t count,
     thrust::for_each_n(thrust::cpp::par, first, count, call);
     return;
   }
-  tbb::task_arena arena(threads <= 0 ? tbb::task_arena::automatic : threads);
+  // More than there are processors, and TBB writes a warning into the host's stderr.
+  const int most = tbb::info::default_concurrency();
+  tbb::task_arena arena(threads <= 0 ? most : std::min(threads, most));
   arena.execute([&] { thrust::for_each_n(thrust::tbb::par, first, count, call); });
 }
 

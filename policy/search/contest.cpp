@@ -12,9 +12,8 @@ namespace spillway {
 
 void Contest::enter(const Choices& choices) {
   const Lowered tight = step_.lowering.just_in_time(choices);
-  note_need(tight.min_budget_bytes(), [&] {
-    return make_plan(step_.profile, step_.gaps, choices, tight, "joint", 0);
-  });
+  note_need(tight.min_budget_bytes(),
+            [&] { return make_plan(step_.profile, step_.gaps, choices, tight, "joint", 0); });
   if (tight.min_budget_bytes() > request_.budget_bytes) return;
   const auto step_ns = enter(make_plan(step_.profile,
                                        step_.gaps,
@@ -31,7 +30,8 @@ void Contest::enter(std::vector<Instruction> program) {
   plan.budget_bytes = request_.budget_bytes;
   plan.decisions = decisions_of(step_.profile, program);
   for (const double lead : {1.0, 1.5}) {
-    plan.program = prefetch_ahead(step_.profile, step_.device, program, request_.budget_bytes, lead);
+    plan.program =
+        prefetch_ahead(step_.profile, step_.device, program, request_.budget_bytes, lead);
     (void)enter(plan);
   }
 }

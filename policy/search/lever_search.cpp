@@ -35,8 +35,8 @@ std::vector<Choices> preset_pool(const JointStep& step,
       pool.push_back(selective_choices(step.profile, gaps));
       const auto sqrt_bytes = static_cast<double>(chen_sqrt_segment_bytes(step.profile));
       for (const double factor : {0.0, 0.25, 0.5, 1.0, 2.0})
-        pool.push_back(chen_segments(
-            step.profile, gaps, static_cast<std::uint64_t>(sqrt_bytes * factor)));
+        pool.push_back(
+            chen_segments(step.profile, gaps, static_cast<std::uint64_t>(sqrt_bytes * factor)));
     }
   }
   if (levers.compress) {
@@ -214,8 +214,7 @@ void search_levers(const JointStep& step,
     solved[i] = greedy.trim(runs[i].first, greedy.solve(runs[i].first, *runs[i].second));
   });
   pool.insert(pool.end(), solved.begin(), solved.end());
-  const Greedy greedy(
-      step.profile, step.summary, step.device, request, step.gaps, step.lowering);
+  const Greedy greedy(step.profile, step.summary, step.device, request, step.gaps, step.lowering);
   // Presets that fit may hold more back than they need to.
   for (std::size_t i = 0; i < presets; ++i) pool.push_back(greedy.trim(Weights{}, pool[i]));
   for (std::size_t i = 0; i < pool.size(); ++i)

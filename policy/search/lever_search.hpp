@@ -28,9 +28,9 @@ struct Rival {
 };
 
 struct SearchEffort {
-  std::uint64_t work = 0;  // judged stages per run of the local search
-  bool brief = false;      // fewer greedy runs and starts
-  bool parts = false;      // runs with fewer levers and with exact codecs alone join
+  std::uint64_t work = 0;              // judged stages per run of the local search
+  bool brief = false;                  // fewer greedy runs and starts
+  bool parts = false;                  // runs with fewer levers and with exact codecs alone join
   std::span<const Rival> rivals = {};  // those with no other levers join, and give a start
 };
 

@@ -26,8 +26,8 @@ std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
 
 struct Tally {
   std::uint64_t steps = 0, budgets = 0, plans = 0, infeasible = 0, gave_up = 0;
-  std::uint64_t gave_up_although = 0;  // a program exists
-  std::uint64_t not_decided = 0;       // steps that the exhaustive search gave up
+  std::uint64_t gave_up_although = 0;      // a program exists
+  std::uint64_t not_decided = 0;           // steps that the exhaustive search gave up
   std::uint64_t compared = 0, beaten = 0;  // plans of named methods; those faster than joint's
 };
 
@@ -39,7 +39,8 @@ bool is_monotone(const Planner& planner) {
 
 class LawCheck {
  public:
-  LawCheck(std::uint64_t seed, Tally* tally) : random_(seed * 6364136223846793005u + 1), tally_(*tally) {
+  LawCheck(std::uint64_t seed, Tally* tally)
+      : random_(seed * 6364136223846793005u + 1), tally_(*tally) {
     profile_ = TinyStep(seed).make();
     summary_ = summarize(profile_);
     device_ = tiny_device(&random_);
@@ -117,7 +118,8 @@ class LawCheck {
                                   << std::get<GaveUp>(outcome).best_budget_bytes << ", unmovable "
                                   << summary_.unmovable_bytes << ", peak "
                                   << summary_.keep_all_peak_bytes << ", actions "
-                                  << int(request_.actions) << (request_.allow_lossy ? " lossy" : ""));
+                                  << int(request_.actions)
+                                  << (request_.allow_lossy ? " lossy" : ""));
         }
       }
     }
@@ -168,10 +170,11 @@ class LawCheck {
 }  // namespace
 
 TEST_SUITE("property") {
-  TEST_CASE("plans of tiny steps keep the law: legal, infeasible only if so, monotone in the budget") {
+  TEST_CASE(
+      "plans of tiny steps keep the law: legal, infeasible only if so, monotone in the budget") {
     const std::uint64_t begin = number_from("SPILLWAY_TEST_SEED", 1);
-    const std::uint64_t steps = number_from(
-        "SPILLWAY_LAW_STEPS", std::getenv("SPILLWAY_TEST_SEED") != nullptr ? 1 : 40);
+    const std::uint64_t steps =
+        number_from("SPILLWAY_LAW_STEPS", std::getenv("SPILLWAY_TEST_SEED") != nullptr ? 1 : 40);
     MESSAGE("seeds from " << begin << " to " << begin + steps - 1);
     Tally tally;
     for (std::uint64_t seed = begin; seed < begin + steps; ++seed) {

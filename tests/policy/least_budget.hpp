@@ -130,8 +130,7 @@ class LeastBudget {
     queue_.push({peak, next_op, state});
   }
   [[nodiscard]] std::uint64_t bytes_of(std::size_t slot, std::uint8_t where) const {
-    if (where == kHere || where == kHereLossy)
-      return profile_.storages[slots_[slot].storage].bytes;
+    if (where == kHere || where == kHereLossy) return profile_.storages[slots_[slot].storage].bytes;
     if (where == kCoded || where == kCodedLossy)
       return slots_[slot].coded_bytes[where == kCodedLossy ? 1 : 0];
     return 0;

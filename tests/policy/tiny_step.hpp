@@ -61,9 +61,7 @@ class TinyStep {
         return 0;
     }
   }
-  std::uint64_t duration_ns() {
-    return random_.below(3) == 0 ? 1000 : 1 + random_.below(5000);
-  }
+  std::uint64_t duration_ns() { return random_.below(3) == 0 ? 1000 : 1 + random_.below(5000); }
   void create(std::uint64_t id, std::uint64_t bytes) {
     Tag tag;
     constexpr Dtype kDtypes[] = {Dtype::kBf16, Dtype::kFp32, Dtype::kBf16, Dtype::kInt8};
