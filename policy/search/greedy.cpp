@@ -167,7 +167,74 @@ double Greedy::score(const Weights& weights, std::uint32_t g, const Decision& th
   return cost / gained;
 }
 
+// What the gap would cost by its cheapest lever but offload.
+double Greedy::otherwise_ns(const Weights& weights, std::uint32_t g) const {
+  double ns = 1e18;
+  if (weights.recompute_allowed && gaps_.gaps[g].rebuildable)
+    ns = std::min(ns, cost_ns(weights, g, {Action::kRecompute, Codec::kNone}));
+  const Codec codec = weights.compress ? codec_for(gaps_.gaps[g].storage) : Codec::kNone;
+  if (codec != Codec::kNone) ns = std::min(ns, cost_ns(weights, g, {Action::kCompress, codec}));
+  return ns;
+}
+
+// Offloads for which the host has no room when those go first that save most per byte and op.
+std::vector<std::uint32_t> Greedy::above_pinned(const Weights& weights,
+                                                const Choices& choices) const {
+  struct Offload {
+    double worth;
+    std::uint32_t gap;
+    std::uint64_t bytes;
+  };
+  std::vector<Offload> offloads;
+  for (std::uint32_t g = 0; g < choices.size(); ++g) {
+    if (choices[g].action != Action::kOffload) continue;
+    const Gap& gap = gaps_.gaps[g];
+    const Storage& storage = profile_.storages[gap.storage];
+    const Codec codec = choices[g].codec;
+    const std::uint64_t bytes = codec == Codec::kNone
+                                    ? storage.bytes
+                                    : payload_bytes(codec, storage.tag.dtype, storage.bytes);
+    const double area = static_cast<double>(bytes) * (gap.before_op - gap.after_op);
+    offloads.push_back({otherwise_ns(weights, g) / std::max(area, 1.0), g, bytes});
+  }
+  std::sort(offloads.begin(), offloads.end(), [](const Offload& a, const Offload& b) {
+    return a.worth != b.worth ? a.worth > b.worth : a.gap < b.gap;
+  });
+  RangeMax host(std::vector<std::uint64_t>(profile_.ops.size(), 0));
+  std::vector<std::uint32_t> above;
+  for (const Offload& offload : offloads) {
+    const Gap& gap = gaps_.gaps[offload.gap];
+    const std::size_t end = std::min<std::size_t>(gap.before_op + 1, profile_.ops.size());
+    if (host.max(gap.after_op, end) + offload.bytes > request_.pinned_bytes)
+      above.push_back(offload.gap);
+    else
+      host.add(gap.after_op, end, offload.bytes);
+  }
+  return above;
+}
+
 Choices Greedy::solve(const Weights& weights, Choices start) {
+  no_offload_.assign(start.size(), 0);
+  Choices choices = solve_rounds(weights, std::move(start));
+  if (request_.pinned_bytes == 0) return choices;
+  constexpr int kRounds = 4;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::vector<std::uint32_t> above = above_pinned(weights, choices);
+    if (above.empty()) break;
+    for (const std::uint32_t g : above) {
+      choices[g] = Decision{};
+      no_offload_[g] = 1;
+    }
+    // The last time what is on the host is all that goes there.
+    if (round + 1 == kRounds)
+      for (std::size_t g = 0; g < choices.size(); ++g)
+        if (choices[g].action != Action::kOffload) no_offload_[g] = 1;
+    choices = solve_rounds(weights, std::move(choices));
+  }
+  return choices;
+}
+
+Choices Greedy::solve_rounds(const Weights& weights, Choices start) {
   choices_ = std::move(start);
   exact_only_.assign(profile_.storages.size(), 0);
   constexpr int kRounds = 24;
@@ -203,7 +270,7 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
           weights.compress || weights.code_offloads ? codec_for(gap.storage) : Codec::kNone;
       if (weights.compress && codec != Codec::kNone && gap.returns)
         offer(g, {Action::kCompress, codec});
-      if (weights.offload)
+      if (weights.offload && no_offload_[g] == 0)
         offer(g, {Action::kOffload, weights.code_offloads && gap.returns ? codec : Codec::kNone});
       if (weights.recompute_allowed && gap.rebuildable)
         offer(g, {Action::kRecompute, Codec::kNone});

@@ -45,12 +45,16 @@ class Greedy {
         gaps_(gaps),
         lowering_(lowering) {}
 
-  /// Choices whose just-in-time program fits the budget, or the best it came to.
+  /// Choices whose just-in-time program fits the budget and what the host may hold, or the best it
+  /// came to.
   Choices solve(const Weights& weights, Choices choices);
   /// Takes back what is not needed to stay under the budget, dearest first.
   [[nodiscard]] Choices trim(const Weights& weights, Choices choices) const;
 
  private:
+  Choices solve_rounds(const Weights& weights, Choices choices);
+  std::vector<std::uint32_t> above_pinned(const Weights& weights, const Choices& choices) const;
+  [[nodiscard]] double otherwise_ns(const Weights& weights, std::uint32_t gap) const;
   [[nodiscard]] double cost_ns(const Weights& weights,
                                std::uint32_t gap,
                                const Decision& decision) const;
@@ -79,6 +83,7 @@ class Greedy {
   Choices choices_;
   std::vector<std::uint64_t> instant_bytes_;  // per op, of the last lowering
   std::vector<char> exact_only_;              // per storage: a recompute reads it, no lossy codec
+  std::vector<char> no_offload_;              // per gap: the host has no room for it
   std::vector<Point> points_;                 // with bytes as estimated since then
   std::vector<std::uint32_t> back_at_;
   double offload_ns_ = 0;  // copies chosen so far
