@@ -3,7 +3,7 @@
 # installed, how a preset is configured and built, and how the tests are run.
 # shellcheck shell=bash
 
-build_packages=(g++ cmake ninja-build git libfmt-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libzstd-dev libtbb-dev libthrust-dev coinor-libclp-dev doctest-dev)
+build_packages=(g++ cmake ninja-build git libfmt-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libzstd-dev libtbb-dev libthrust-dev liburing-dev coinor-libclp-dev doctest-dev)
 test_packages=(pkg-config python3 libbenchmark-dev)
 browser_packages=(chromium)
 clang_packages=(clang libclang-rt-14-dev)
