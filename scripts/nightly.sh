@@ -32,6 +32,8 @@ stage "device pool, 10 million operations" env SPILLWAY_MODEL_OPERATIONS=1000000
   build/bin/tests/spillway_allocator_tests -tc='the device pool agrees with an interval map*'
 stage "the planner's law, 100,000 budgets" env SPILLWAY_LAW_STEPS=16000 \
   build/bin/tests/spillway_policy_tests -tc='plans of tiny steps keep the law*'
+stage "every fp32 value through int8 and fp8" env SPILLWAY_SWEEP_STRIDE=1 \
+  build/bin/tests/spillway_kernels_tests -tc='int8 and fp8 codes of fp32 values*'
 stage "g++, debug" build_and_test dev build-dev
 stage "g++, no CUDA toolkit" build_and_test no-cuda build-no-cuda
 stage "clang++, release" build_and_test release build-clang -DCMAKE_CXX_COMPILER=clang++

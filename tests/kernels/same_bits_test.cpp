@@ -15,7 +15,9 @@
 namespace spillway {
 namespace {
 
-std::string golden_path() { return (test::source_dir() / "tests/kernels/same_bits/golden.txt").string(); }
+std::string golden_path() {
+  return (test::source_dir() / "tests/kernels/same_bits/golden.txt").string();
+}
 
 /// Another rounding mode, and subnormals flushed on input and output, while it lives.
 class OddFloatEnvironment {

@@ -59,7 +59,10 @@ constexpr Format format_of(Dtype dtype) {
 }
 
 /// Raw bits of value `index`.
-inline std::uint32_t raw_value(Dtype dtype, Input input, std::uint64_t index, std::uint64_t* state) {
+inline std::uint32_t raw_value(Dtype dtype,
+                               Input input,
+                               std::uint64_t index,
+                               std::uint64_t* state) {
   const std::uint64_t r = next(state);
   const std::uint64_t group = index / 128;
   if (dtype == Dtype::kBool) {
@@ -70,7 +73,8 @@ inline std::uint32_t raw_value(Dtype dtype, Input input, std::uint64_t index, st
   const auto top = (1 << format.exponent_bits) - 1;
   const auto all_mantissa = (1u << format.mantissa_bits) - 1;
   const auto mantissa = static_cast<std::uint32_t>(r >> 20) & all_mantissa;
-  const auto sign = static_cast<std::uint32_t>(r >> 63) << (format.exponent_bits + format.mantissa_bits);
+  const auto sign = static_cast<std::uint32_t>(r >> 63)
+                    << (format.exponent_bits + format.mantissa_bits);
   const auto with = [&](int exponent, std::uint32_t m) {
     exponent = exponent < 0 ? 0 : exponent > top ? top : exponent;
     return sign | static_cast<std::uint32_t>(exponent) << format.mantissa_bits | m;
@@ -112,8 +116,8 @@ inline std::uint32_t raw_value(Dtype dtype, Input input, std::uint64_t index, st
   return with(exponent + shift, mantissa);
 }
 
-/// Calls encode(codec, dtype, values, buffers), which says how many tiles do not fit, and decode(the
-/// same), which says 1 when any did not, on every input; appends a line for each.
+/// Calls encode(codec, dtype, values, buffers), which says how many tiles do not fit, and
+/// decode(the same), which says 1 when any did not, on every input; appends a line for each.
 template <typename Encode, typename Decode>
 void run_codec(Codec codec,
                Dtype dtype,

@@ -28,8 +28,8 @@ inline std::string library_lines(int threads, const HostKernels* kernels) {
   std::string lines;
   const auto encode_one = [&](Codec codec, Dtype dtype, std::uint64_t values, Buffers* b) {
     const CodecFormat format{codec, dtype, kDefaultSparseCapacity};
-    const auto source = bytes_at(static_cast<const unsigned char*>(b->source),
-                                 values * dtype_bytes(dtype));
+    const auto source =
+        bytes_at(static_cast<const unsigned char*>(b->source), values * dtype_bytes(dtype));
     std::uint64_t on_the_way = 0;
     HostCodecOptions with_fingerprint = options;
     with_fingerprint.fingerprint = &on_the_way;
@@ -48,11 +48,10 @@ inline std::string library_lines(int threads, const HostKernels* kernels) {
     std::uint64_t on_the_way = 0;
     HostCodecOptions with_fingerprint = options;
     with_fingerprint.fingerprint = &on_the_way;
-    const Status status =
-        decode(bytes_at(static_cast<const unsigned char*>(b->payload),
-                        format.payload_bytes_for(values)),
-               destination,
-               with_fingerprint);
+    const Status status = decode(
+        bytes_at(static_cast<const unsigned char*>(b->payload), format.payload_bytes_for(values)),
+        destination,
+        with_fingerprint);
     if (on_the_way != fingerprint(destination, options)) lines += "decode: another fingerprint\n";
     return std::uint64_t{status.ok() ? 0u : 1u};
   };
