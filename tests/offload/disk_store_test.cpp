@@ -183,7 +183,8 @@ TEST_SUITE("offload") {
         options.use_uring = uring;
         options.use_direct = direct;
         const auto store = make_store(options);
-        MESSAGE(std::string(store->stats().io) << (store->stats().is_direct ? ", direct" : ", cached"));
+        MESSAGE(std::string(store->stats().io)
+                << (store->stats().is_direct ? ", direct" : ", cached"));
         if (!uring) CHECK(std::string(store->stats().io) == "thread");
         if (!direct) CHECK(!store->stats().is_direct);
         struct Item {
