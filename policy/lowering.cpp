@@ -4,6 +4,7 @@
 #include "policy/lowering.hpp"
 
 #include "core/check.hpp"
+#include "policy/search/range_max.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -353,7 +354,7 @@ Lowered Lowering::ahead(const Choices& choices,
                         std::uint64_t budget_bytes,
                         const Lowered& base) const {
   Triggers triggers(gaps_.gaps.size());
-  std::vector<std::uint64_t> bytes = base.instant_bytes;
+  RangeMax bytes(base.instant_bytes);
   std::int64_t next_copy_ns = base.begin_ns.empty() ? 0 : base.begin_ns.back();
   for (std::size_t i = by_end_.size(); i-- > 0;) {
     const std::uint32_t g = by_end_[i];
@@ -368,13 +369,20 @@ Lowered Lowering::ahead(const Choices& choices,
     const std::int64_t end_ns = std::min(next_copy_ns, base.begin_ns[gap.before_op]);
     const std::int64_t begin_ns = end_ns - device_.prefetch_ns(form_bytes);
     next_copy_ns = begin_ns;
-    std::uint32_t trigger = gap.before_op;
-    while (trigger > gap.after_op + 1 && base.begin_ns[trigger] > begin_ns &&
-           (budget_bytes == 0 || bytes[trigger - 1] + form_bytes <= budget_bytes)) {
-      --trigger;
-      bytes[trigger] += form_bytes;
+    // As early as the copy must begin, and no earlier than the op behind the last one that has no
+    // room for it.
+    const auto first = base.begin_ns.begin();
+    const auto in_time = static_cast<std::size_t>(
+        std::upper_bound(first + gap.after_op + 1, first + gap.before_op + 1, begin_ns) - first);
+    std::size_t trigger = std::max<std::size_t>(in_time, gap.after_op + 2) - 1;
+    if (budget_bytes != 0 && form_bytes > budget_bytes) {
+      trigger = gap.before_op;
+    } else if (budget_bytes != 0) {
+      const std::size_t full = bytes.last_above(trigger, gap.before_op, budget_bytes - form_bytes);
+      if (full != gap.before_op) trigger = full + 1;
     }
-    triggers[g] = trigger;
+    bytes.add(trigger, gap.before_op, form_bytes);
+    triggers[g] = static_cast<std::uint32_t>(trigger);
   }
   return lower(choices, triggers);
 }

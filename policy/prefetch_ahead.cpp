@@ -3,6 +3,8 @@
 // its place before the next one's.
 #include "policy/prefetch_ahead.hpp"
 
+#include "policy/search/range_max.hpp"
+
 #include <algorithm>
 
 namespace spillway {
@@ -137,7 +139,8 @@ std::vector<Instruction> prefetch_ahead(const Profile& profile,
     return instruction.kind == InstructionKind::kPrefetch;
   };
   if (std::none_of(program.begin(), program.end(), is_prefetch)) return program;
-  Track track = Tracker(profile, device).run(program);
+  const Track track = Tracker(profile, device).run(program);
+  RangeMax high_bytes(track.high_bytes);
   std::vector<std::pair<std::uint32_t, std::uint32_t>> moved;  // (new place, old place)
   std::int64_t next_copy_ns = track.begin_ns.back();
   for (auto p = static_cast<std::uint32_t>(program.size()); p-- > 0;) {
@@ -147,13 +150,20 @@ std::vector<Instruction> prefetch_ahead(const Profile& profile,
     const std::int64_t begin_ns =
         end_ns - static_cast<std::int64_t>(lead * static_cast<double>(device.prefetch_ns(bytes)));
     next_copy_ns = begin_ns;
-    std::uint32_t place = p;
-    while (place > track.earliest[p] && track.begin_ns[place] > begin_ns &&
-           (budget_bytes == 0 || track.high_bytes[place - 1] + bytes <= budget_bytes)) {
-      --place;
-      track.high_bytes[place] += bytes;
+    // As early as the copy must begin, and no earlier than right behind the last instruction that
+    // has no room for it.
+    const auto first = track.begin_ns.begin();
+    const auto in_time = static_cast<std::size_t>(
+        std::upper_bound(first + track.earliest[p], first + p + 1, begin_ns) - first);
+    std::size_t place = std::max<std::size_t>(in_time, track.earliest[p] + 1) - 1;
+    if (budget_bytes != 0 && bytes > budget_bytes) {
+      place = p;
+    } else if (budget_bytes != 0) {
+      const std::size_t full = high_bytes.last_above(place, p, budget_bytes - bytes);
+      if (full != p) place = full + 1;
     }
-    moved.emplace_back(place, p);
+    high_bytes.add(place, p, bytes);
+    moved.emplace_back(static_cast<std::uint32_t>(place), p);
   }
   // At one place, the copy that is needed first goes first.
   std::sort(moved.begin(), moved.end());

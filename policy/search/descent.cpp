@@ -457,18 +457,7 @@ void Descent::remember() {
 }
 
 void Descent::restore(const Spots& all) {
-  // Each move covers the stages of its own change; one pass over everything at the end makes the
-  // stages agree.
-  std::vector<std::uint32_t> none;
-  for (std::uint32_t s = 0; s < model_.items.size(); ++s) {
-    if (schedule_.spots(s) == all.spots[s] && schedule_.is_lossy(s) == (all.lossy[s] != 0))
-      continue;
-    // What a spot holds depends on the codec: nothing is held while that changes.
-    schedule_.move(s, {{0, Spot::kAway}}, none);
-    schedule_.set_lossy(s, all.lossy[s] != 0);
-    schedule_.move(s, all.spots[s], none);
-  }
-  schedule_.rejudge_all();
+  schedule_.set_all(all.spots, all.lossy);
   update_load();
 }
 

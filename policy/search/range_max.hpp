@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes per op with "add to a range" and "largest of a range", both in logarithmic time: a tree
-// over the ops whose nodes hold what was added to all of their leaves and the largest sum below.
+// Bytes per op with "add to a range", "largest of a range" and "last one above a limit", all in
+// logarithmic time: a tree over the ops whose nodes hold what was added to all of their leaves and
+// the largest sum below.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,32 @@ class RangeMax {
   [[nodiscard]] std::uint64_t max(std::size_t begin, std::size_t end) const {
     return begin < end ? max(1, 0, size_, begin, end) : 0;
   }
+  /// The last position of [begin, end) that is above `limit`; `end` when none is.
+  [[nodiscard]] std::size_t last_above(std::size_t begin,
+                                       std::size_t end,
+                                       std::uint64_t limit) const {
+    const std::size_t found = begin < end ? last_above(1, 0, size_, begin, end, limit, 0) : kNone;
+    return found == kNone ? end : found;
+  }
 
  private:
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  // `above`: what was added to the nodes above this one.
+  [[nodiscard]] std::size_t last_above(std::size_t node,
+                                       std::size_t low,
+                                       std::size_t high,
+                                       std::size_t begin,
+                                       std::size_t end,
+                                       std::uint64_t limit,
+                                       std::uint64_t above) const {
+    if (high <= begin || end <= low || above + largest_[node] <= limit) return kNone;
+    if (high - low == 1) return low;
+    const std::size_t middle = (low + high) / 2;
+    const std::uint64_t below = above + added_[node];
+    const std::size_t right = last_above(2 * node + 1, middle, high, begin, end, limit, below);
+    return right != kNone ? right : last_above(2 * node, low, middle, begin, end, limit, below);
+  }
   void add(std::size_t node,
            std::size_t low,
            std::size_t high,

@@ -452,7 +452,9 @@ void Schedule::add_entry_bytes(const std::vector<SpotSpan>& spots,
 void Schedule::move(std::uint32_t storage,
                     std::vector<SpotSpan> spots,
                     const std::vector<std::uint32_t>& stages) {
+  add_entry_bytes(spots_[storage], storage, false);
   set_spots(storage, std::move(spots));
+  add_entry_bytes(spots_[storage], storage, true);
   for (const std::uint32_t stage : stages) rejudge(stage);
 }
 
@@ -506,6 +508,7 @@ void Schedule::load(const GapTable& gaps, const Choices& choices) {
     }
     set_spots(s, std::move(spots));
   }
+  count_bytes();
   rejudge_all();
 }
 
@@ -529,12 +532,13 @@ bool Schedule::load(const std::vector<Instruction>& program) {
       }
       from.spots[s] = std::move(spots);
       if (known && lossy) {
-        set_spots(s, {{0, Spot::kAway}});  // nothing is held while the codec changes
+        set_spots(s, {{0, Spot::kAway}});  // what is indexed must not change with the codec
         lossy_[s] = 1;
       }
     }
     if (from.spots[s] != spots_[s]) set_spots(s, std::move(from.spots[s]));
   }
+  count_bytes();
   rejudge_all();
   if (is_legal()) return true;
   for (std::uint32_t s = 0; s < spots_.size(); ++s) {
@@ -542,20 +546,57 @@ bool Schedule::load(const std::vector<Instruction>& program) {
     lossy_[s] = 0;
     set_spots(s, natural_spots(s));
   }
+  count_bytes();
   rejudge_all();
   return false;
 }
 
 void Schedule::set_spots(std::uint32_t storage, std::vector<SpotSpan> spots) {
   index_transitions(storage, false);
-  add_entry_bytes(spots_[storage], storage, false);
   spots_[storage] = std::move(spots);
-  add_entry_bytes(spots_[storage], storage, true);
   index_transitions(storage, true);
+}
+
+void Schedule::count_bytes() {
+  std::vector<std::int64_t> device(entry_bytes_.size() + 1, 0);
+  std::vector<std::int64_t> host(entry_bytes_.size() + 1, 0);
+  for (std::uint32_t s = 0; s < spots_.size(); ++s) {
+    std::int64_t held = 0;
+    std::int64_t hosted = 0;
+    for (const SpotSpan& span : spots_[s]) {
+      const auto then = static_cast<std::int64_t>(held_bytes(s, span.spot));
+      const auto then_hosted = static_cast<std::int64_t>(on_host_bytes(s, span.spot));
+      device[span.from] += then - held;
+      host[span.from] += then_hosted - hosted;
+      held = then;
+      hosted = then_hosted;
+    }
+  }
+  std::int64_t held = 0;
+  std::int64_t hosted = 0;
+  for (std::size_t t = 0; t < entry_bytes_.size(); ++t) {
+    entry_bytes_[t] = static_cast<std::uint64_t>(held += device[t]);
+    hosted += host[t];
+    if (!host_bytes_.empty()) host_bytes_[t] = static_cast<std::uint64_t>(hosted);
+  }
+}
+
+void Schedule::set_all(const std::vector<std::vector<SpotSpan>>& spots,
+                       const std::vector<char>& lossy) {
+  for (std::uint32_t s = 0; s < spots_.size(); ++s) {
+    if (spots_[s] == spots[s] && lossy_[s] == lossy[s]) continue;
+    index_transitions(s, false);
+    lossy_[s] = lossy[s];
+    spots_[s] = spots[s];
+    index_transitions(s, true);
+  }
+  count_bytes();
+  rejudge_all();
 }
 
 Status Schedule::check_invariants() {
   std::vector<std::uint64_t> bytes(entry_bytes_.size(), 0);
+  std::vector<std::uint64_t> hosted(host_bytes_.size(), 0);
   for (std::uint32_t s = 0; s < spots_.size(); ++s) {
     const std::vector<SpotSpan>& spots = spots_[s];
     if (spots.empty() || spots.front().from != 0)
@@ -565,6 +606,8 @@ Status Schedule::check_invariants() {
         return Status(Code::kInternal, "spots of storage " + std::to_string(s) + " do not ascend");
       const std::size_t end = i + 1 < spots.size() ? spots[i + 1].from : bytes.size();
       for (std::size_t t = spots[i].from; t < end; ++t) bytes[t] += held_bytes(s, spots[i].spot);
+      for (std::size_t t = spots[i].from; t < std::min(end, hosted.size()); ++t)
+        hosted[t] += on_host_bytes(s, spots[i].spot);
     }
   }
   for (std::size_t t = 0; t < bytes.size(); ++t)
@@ -572,6 +615,7 @@ Status Schedule::check_invariants() {
       return Status(Code::kInternal,
                     "entry of op " + std::to_string(t) + " holds " + std::to_string(bytes[t]) +
                         ", the schedule says " + std::to_string(entry_bytes_[t]));
+  if (hosted != host_bytes_) return Status(Code::kInternal, "the host's bytes do not add up");
   for (std::uint32_t t = 0; t < values_.size(); ++t) {
     const StageValue fresh = run<false>(t, Override{}, nullptr);
     if (fresh.legal != values_[t].legal ||

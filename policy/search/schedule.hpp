@@ -5,7 +5,8 @@
 // that touch it, so a move is judged without running the step.
 //
 // Invariants (check_invariants): every spot list begins at op 0 and ascends; entry_bytes(t) is the
-// sum over storages of what their spots hold; value(t) is what judge(t) says.
+// sum over storages of what their spots hold, host_bytes(t) the same for the host; value(t) is what
+// judge(t) says.
 #pragma once
 
 #include "core/status.hpp"
@@ -109,6 +110,8 @@ class Schedule {
             std::vector<SpotSpan> spots,
             const std::vector<std::uint32_t>& stages);
 
+  /// Gives every storage its spots and codec at once: linear in the step.
+  void set_all(const std::vector<std::vector<SpotSpan>>& spots, const std::vector<char>& lossy);
   /// Runs every stage again; needed after moves that named too few stages.
   void rejudge_all();
 
@@ -136,7 +139,9 @@ class Schedule {
   void index_transitions(std::uint32_t storage, bool add);
   template <typename Visit>
   void for_each_copy(std::uint32_t storage, const Visit& visit) const;
+  // Entry and host bytes are out of date until count_bytes.
   void set_spots(std::uint32_t storage, std::vector<SpotSpan> spots);
+  void count_bytes();
   [[nodiscard]] std::vector<SpotSpan> natural_spots(std::uint32_t storage) const;
   void add_host_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);
   void add_entry_bytes(const std::vector<SpotSpan>& spots, std::uint32_t storage, bool add);

@@ -25,6 +25,11 @@ TEST_CASE("ranges of bytes add up and compare as in a plain array") {
       std::uint64_t largest = 0;
       for (std::size_t i = from; i < to; ++i) largest = std::max(largest, plain[i]);
       CHECK(tree.max(from, to) == largest);
+      const std::uint64_t limit = random.below(plain[0] + 1200);
+      std::size_t last = to;
+      for (std::size_t i = from; i < to; ++i)
+        if (plain[i] > limit) last = i;
+      CHECK(tree.last_above(from, to, limit) == last);
     }
   }
 }

@@ -66,6 +66,8 @@ TEST_CASE("what a search leaves costs and needs what its program does, to the by
     request.allow_lossy = random.below(2) == 0;
     if (random.below(2) == 0)
       request.actions = action_bit(Action::kKeep) | action_bit(Action::kRecompute);
+    else if (random.below(2) == 0)
+      request.pinned_bytes = 1 + random.below(summary.keep_all_peak_bytes);
     request.budget_bytes =
         summary.unmovable_bytes +
         (summary.keep_all_peak_bytes - summary.unmovable_bytes) * random.below(100) / 100;
@@ -86,6 +88,14 @@ TEST_CASE("what a search leaves costs and needs what its program does, to the by
     CHECK(static_cast<double>(sim.value().recompute_ns + sim.value().codec_ns) ==
           doctest::Approx(schedule.cost_ns()));
     if (found) CHECK(schedule.peak_bytes() <= request.budget_bytes);
+    if (found)
+      for (const std::uint64_t bytes : schedule.host_bytes()) CHECK(bytes <= request.pinned_bytes);
+    // The program says the same, read back.
+    Schedule again(model);
+    REQUIRE(again.load(plan.program));
+    const Status same = again.check_invariants();
+    CHECK_MESSAGE(same.ok(), same.message());
+    CHECK(again.program() == plan.program);
     ValidateOptions judge;
     judge.allow_lossy = request.allow_lossy;
     if (found) judge.budget_bytes = request.budget_bytes;
@@ -151,4 +161,35 @@ TEST_CASE("prefetches moved ahead keep the budget and wait less") {
     CHECK(after.value().fits);
     CHECK(after.value().min_budget_bytes <= request.budget_bytes);
   }
+}
+
+TEST_CASE("the plans of other planners are read as schedules that cost and need the same or less") {
+  int read = 0;
+  for (std::uint64_t seed = 1; seed <= 25; ++seed) {
+    CAPTURE(seed);
+    const Profile profile = random_profile(seed, 25);
+    const ProfileSummary summary = summarize(profile);
+    const DeviceModel device = simple_device();
+    PlanRequest request;
+    request.budget_bytes = (summary.unmovable_bytes + summary.keep_all_peak_bytes) / 2;
+    const StepModel model(profile, device, request);
+    for (const char* name : {"capuchin", "dtr", "chen-sqrt", "offload-all", "revolve", "speed"}) {
+      CAPTURE(name);
+      PlanRequest any = request;
+      const Planner* planner = find_planner(name, &any).value();
+      const PlanOutcome outcome = planner->plan(profile, summary, device, any);
+      const Plan* plan = std::get_if<Plan>(&outcome);
+      if (plan == nullptr) continue;
+      Schedule schedule(model);
+      if (!schedule.load(plan->program)) continue;
+      ++read;
+      const Status invariants = schedule.check_invariants();
+      CHECK_MESSAGE(invariants.ok(), invariants.message());
+      const auto theirs = simulate(profile, device, *plan, {});
+      const auto ours = simulate(profile, device, plan_of(profile, schedule.program()), {});
+      REQUIRE_MESSAGE(ours.ok(), ours.status().message());
+      CHECK(ours.value().recompute_ns <= theirs.value().recompute_ns);
+    }
+  }
+  CHECK(read >= 60);
 }
