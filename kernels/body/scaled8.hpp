@@ -21,6 +21,7 @@ SPW_HD uint32_t scale_exponent(uint32_t max_bits) {
 }
 
 struct Int8Grid {
+  static constexpr bool kPairs = false;
   static constexpr uint32_t kTopExponent = 6;  // 127 = 1.984375 * 2^6
   static constexpr uint32_t kTopMantissa = 0x7e0000;
   // In flagged groups: codes of what is not finite.
@@ -52,6 +53,43 @@ struct Int8Grid {
 /// OCP 8-bit floats: kMantissaBits, bias; round to nearest even.
 template <uint32_t kMantissaBits, uint32_t kBias>
 struct Fp8Grid {
+  /// Lanes of few values convert two at a time: devices of compute 8.9 have instructions for it,
+  /// with the same bits for every input that comes up here (finite, no larger than the top).
+  static constexpr bool kPairs = true;
+
+  /// code() of `low` in bits 0 to 7, that of `high` in bits 8 to 15.
+  template <typename Value>
+  SPW_HD static uint32_t code_pair(uint32_t low, uint32_t high, float inverse) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    const float a = float_of(Value::to_float(low)) * inverse;
+    const float b = float_of(Value::to_float(high)) * inverse;
+    uint16_t codes;
+    if constexpr (kMantissaBits == 3)
+      asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(b), "f"(a));
+    else
+      asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(b), "f"(a));
+    return codes;
+#else
+    return code<Value>(low, inverse) | static_cast<uint32_t>(code<Value>(high, inverse)) << 8;
+#endif
+  }
+  /// value() of two codes, none of them Inf or NaN.
+  SPW_HD static void value_pair(uint32_t codes, float* low, float* high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    uint32_t halves;
+    if constexpr (kMantissaBits == 3)
+      asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(codes)));
+    else
+      asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(codes)));
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+        : "=f"(*low), "=f"(*high)
+        : "r"(halves));
+#else
+    *low = value(codes & 0xff);
+    *high = value(codes >> 8 & 0xff);
+#endif
+  }
+
   template <typename Value>
   SPW_HD static uint8_t code(uint32_t raw, float inverse) {
     const float magnitude = float_of(Value::to_float(raw & Value::kMagnitude)) * inverse;
@@ -106,8 +144,16 @@ struct Scaled8 {
     const uint32_t exponent =
         scale_exponent<Grid::kTopExponent, Grid::kTopMantissa>(Value::to_float(max));
     const float inverse = power_of_two(254 - exponent);
-    for (uint32_t i = 0; i < Lanes::kValues; ++i)
-      codes[i] = Grid::template code<Value>(in[i], inverse);
+    if constexpr (Grid::kPairs && Lanes::kValues < 128) {
+      for (uint32_t i = 0; i < Lanes::kValues; i += 2) {
+        const uint32_t pair = Grid::template code_pair<Value>(in[i], in[i + 1], inverse);
+        codes[i] = static_cast<uint8_t>(pair);
+        codes[i + 1] = static_cast<uint8_t>(pair >> 8);
+      }
+    } else {
+      for (uint32_t i = 0; i < Lanes::kValues; ++i)
+        codes[i] = Grid::template code<Value>(in[i], inverse);
+    }
     return exponent;
   }
 
@@ -121,8 +167,18 @@ struct Scaled8 {
     if (exponent + Grid::kTopExponent + 1 <= Value::kMaxFiniteAsFloat >> 23 &&
         !any_nan<Lanes>(codes)) {
       const float scale = power_of_two(exponent);
-      for (uint32_t i = 0; i < Lanes::kValues; ++i)
-        out[i] = static_cast<Word>(Grid::template scaled<Value>(codes[i], scale));
+      if constexpr (Grid::kPairs && Lanes::kValues < 128) {
+        for (uint32_t i = 0; i < Lanes::kValues; i += 2) {
+          float low;
+          float high;
+          Grid::value_pair(codes[i] | static_cast<uint32_t>(codes[i + 1]) << 8, &low, &high);
+          out[i] = static_cast<Word>(Value::from_float(bits_of(low * scale)));
+          out[i + 1] = static_cast<Word>(Value::from_float(bits_of(high * scale)));
+        }
+      } else {
+        for (uint32_t i = 0; i < Lanes::kValues; ++i)
+          out[i] = static_cast<Word>(Grid::template scaled<Value>(codes[i], scale));
+      }
       return;
     }
     if (exponent == kFlaggedGroup) {
