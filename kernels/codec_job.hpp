@@ -10,10 +10,10 @@ namespace spillway {
 
 /// One tensor. Its values follow from its tiles (up to the next job's first) and the last tile's.
 struct CodecJob {
-  std::uint64_t plain;       // address: source of an encode, destination of a decode
-  std::uint64_t payload;     // address; where a copy writes to, where block fingerprints go
-  std::uint64_t tensor_key;  // int4's random numbers follow from it
-  std::uint32_t first_tile;  // of this job in the launch: sum over the jobs before
+  std::uint64_t plain;             // address: source of an encode, destination of a decode
+  std::uint64_t payload;           // address; where a copy writes to, where block fingerprints go
+  std::uint64_t tensor_key;        // int4's random numbers follow from it
+  std::uint32_t first_tile;        // of this job in the launch: sum over the jobs before
   std::uint16_t last_tile_values;  // 1 to 2048
   std::uint16_t sparse_capacity;   // sixteenths of a tile; sparse alone
 };
@@ -24,9 +24,9 @@ struct CodecTableHead {
   std::uint32_t total_tiles = 0;   // of all jobs, less than 2^32
   std::uint64_t step = 0;          // int4's random numbers follow from it
   std::uint64_t fingerprints = 0;  // device address of a zeroed u64 per job; 0: none wanted
-  std::uint64_t misfits = 0;       // address of a zeroed u32 per job, which host and device see; or 0
-  std::uint8_t codec = 0;          // spillway::Codec
-  std::uint8_t dtype = 0;          // spillway::Dtype
+  std::uint64_t misfits = 0;  // address of a zeroed u32 per job, which host and device see; or 0
+  std::uint8_t codec = 0;     // spillway::Codec
+  std::uint8_t dtype = 0;     // spillway::Dtype
   std::uint8_t reserved[30] = {};
 };
 static_assert(sizeof(CodecTableHead) == 64);

@@ -59,14 +59,14 @@ template <ByteWork kWork, bool kWhole, typename Lanes>
 SPW_HD void byte_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, LaneSum* sum) {
   const uint64_t first = tile * kTileValues + lanes.lane() * 16;
   const uint8_t* from = static_cast<const uint8_t*>(t.plain) + first;
-  const int left = kWhole ? 0 : static_cast<int>(t.values - tile * kTileValues) -
-                                    static_cast<int>(lanes.lane() * 16);
+  const int left = kWhole ? 0
+                          : static_cast<int>(t.values - tile * kTileValues) -
+                                static_cast<int>(lanes.lane() * 16);
   const uint64_t position = (first / 8 + 1) * kFingerprintStride;
   LaneBytes bytes[kByteSteps];
   SPW_UNROLL
   for (uint32_t s = 0; s < kByteSteps; ++s) {
-    if (!kWhole)
-      bytes[s].count = larger(smaller(left - static_cast<int>(s * kStepBytes), 16), 0);
+    if (!kWhole) bytes[s].count = larger(smaller(left - static_cast<int>(s * kStepBytes), 16), 0);
     bytes[s].template load<kWhole>(from + s * kStepBytes);
   }
   SPW_UNROLL
@@ -102,8 +102,7 @@ SPW_HD void run_bytes(const Lanes& lanes,
       else
         byte_tile<kWork, false>(lanes, t, tile, &sum);
     }
-    leave_job(
-        lanes, head, job, false, sum, tiles.first == 0 ? fingerprint_start(t.values) : 0);
+    leave_job(lanes, head, job, false, sum, tiles.first == 0 ? fingerprint_start(t.values) : 0);
   });
 }
 

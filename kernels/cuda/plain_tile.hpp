@@ -35,9 +35,9 @@ struct PlainTile {
   SPW_HD PlainTile(const Lanes& lanes, const CodecTensor& t, uint64_t tile) {
     const uint64_t first = tile * kTileValues + lanes.first();
     at = static_cast<Word*>(t.plain) + first;
-    left = kWhole ? 0
-                  : static_cast<int>(t.values - tile * kTileValues) -
-                        static_cast<int>(lanes.first());
+    left = kWhole
+               ? 0
+               : static_cast<int>(t.values - tile * kTileValues) - static_cast<int>(lanes.first());
     position = (first / (8 / sizeof(Word)) + 1) * kFingerprintStride;
   }
 
@@ -72,7 +72,8 @@ struct PlainTile {
   template <typename Lanes>
   SPW_HD void fill(const Lanes& lanes, uint32_t step, Word* in) const {
     if (count(step) == static_cast<int>(kLaneValues) || !group_exists(lanes, step)) return;
-    const Word first = (at + step * kStepValues)[-static_cast<int>(lanes.lane() % 16 * kLaneValues)];
+    const Word first =
+        (at + step * kStepValues)[-static_cast<int>(lanes.lane() % 16 * kLaneValues)];
     SPW_UNROLL
     for (int i = 0; i < static_cast<int>(kLaneValues); ++i)
       if (i >= count(step)) in[i] = first;
@@ -132,8 +133,8 @@ SPW_HD void store_group_bytes(const Lanes& lanes, uint64_t mine, uint8_t* SPW_RE
     out[2 * i] = 0;
     out[2 * i + 1] = 0;
     for (uint32_t b = 0; b < 2; ++b) {
-      out[2 * i] |= (even_half[i] >> (8 * b) & 0xff) << (16 * b) |
-                    (odd_half[i] >> (8 * b) & 0xff) << (16 * b + 8);
+      out[2 * i] |= (even_half[i] >> (8 * b) & 0xff) << (16 * b) | (odd_half[i] >> (8 * b) & 0xff)
+                                                                       << (16 * b + 8);
       out[2 * i + 1] |= (even_half[i] >> (8 * b + 16) & 0xff) << (16 * b) |
                         (odd_half[i] >> (8 * b + 16) & 0xff) << (16 * b + 8);
     }

@@ -54,8 +54,8 @@ SPW_HD void walk_jobs(const CodecTableHead& head,
     CodecTensor t;
     t.plain = reinterpret_cast<void*>(jobs[job].plain);
     t.payload = reinterpret_cast<uint8_t*>(jobs[job].payload);
-    t.values = (static_cast<uint64_t>(job_end - begin) - 1) * kTileValues +
-               jobs[job].last_tile_values;
+    t.values =
+        (static_cast<uint64_t>(job_end - begin) - 1) * kTileValues + jobs[job].last_tile_values;
     t.tensor_key = jobs[job].tensor_key;
     t.step = head.step;
     t.sparse_capacity = static_cast<uint8_t>(jobs[job].sparse_capacity);
@@ -73,14 +73,13 @@ SPW_HD void walk_jobs(const CodecTableHead& head,
 /// Encoded tensors begin with it; only lane 0 calls this.
 template <typename Tiles>
 SPW_HD void write_header(const CodecTableHead& head, const CodecTensor& t) {
-  const PayloadHeader header =
-      make_header(head.codec,
-                  head.dtype,
-                  Tiles::kIsSparse ? t.sparse_capacity : uint8_t{0},
-                  t.values,
-                  Tiles::payload_bytes(t.values, t.sparse_capacity),
-                  Tiles::kIsRandom ? t.tensor_key : 0,
-                  Tiles::kIsRandom ? t.step : 0);
+  const PayloadHeader header = make_header(head.codec,
+                                           head.dtype,
+                                           Tiles::kIsSparse ? t.sparse_capacity : uint8_t{0},
+                                           t.values,
+                                           Tiles::payload_bytes(t.values, t.sparse_capacity),
+                                           Tiles::kIsRandom ? t.tensor_key : 0,
+                                           Tiles::kIsRandom ? t.step : 0);
   uint32_t words[16];
   __builtin_memcpy(words, &header, sizeof(header));
   store<64>(t.payload, words);
@@ -130,10 +129,8 @@ struct TileOutcome {
 };
 
 template <typename Tiles, bool kWhole, typename Lanes>
-SPW_HD TileOutcome encode_tile(const Lanes& lanes,
-                               const CodecTensor& t,
-                               uint64_t tile,
-                               bool wants_sum) {
+SPW_HD TileOutcome
+encode_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, bool wants_sum) {
   using Word = typename Tiles::Word;
   const PlainTile<Word, kWhole> plain(lanes, t, tile);
   typename Tiles::Encoder encoder(lanes, t, tile);
@@ -156,10 +153,8 @@ SPW_HD TileOutcome encode_tile(const Lanes& lanes,
 }
 
 template <typename Tiles, bool kWhole, typename Lanes>
-SPW_HD TileOutcome decode_tile(const Lanes& lanes,
-                               const CodecTensor& t,
-                               uint64_t tile,
-                               bool wants_sum) {
+SPW_HD TileOutcome
+decode_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, bool wants_sum) {
   using Word = typename Tiles::Word;
   const PlainTile<Word, kWhole> plain(lanes, t, tile);
   typename Tiles::Decoder decoder(lanes, t, tile);
@@ -189,10 +184,8 @@ SPW_HD_RARE TileOutcome last_tile(Lanes lanes, CodecTensor t, uint64_t tile, boo
 }
 
 template <typename Tiles, bool kEncode, typename Lanes>
-SPW_HD TileOutcome whole_tile(const Lanes& lanes,
-                              const CodecTensor& t,
-                              uint64_t tile,
-                              bool wants_sum) {
+SPW_HD TileOutcome
+whole_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, bool wants_sum) {
   if constexpr (kEncode) return encode_tile<Tiles, true>(lanes, t, tile, wants_sum);
   return decode_tile<Tiles, true>(lanes, t, tile, wants_sum);
 }
@@ -216,9 +209,9 @@ SPW_HD void run_codec(const Lanes& lanes,
     const uint32_t whole = static_cast<uint32_t>(t.values / kTileValues);
     SPW_NO_UNROLL
     for (uint32_t tile = tiles.first; tile < tiles.end; tile += tiles.stride) {
-      const TileOutcome outcome =
-          tile < whole ? whole_tile<Tiles, kEncode>(lanes, t, tile, sum.wanted)
-                       : last_tile<Tiles, kEncode>(lanes, t, tile, sum.wanted);
+      const TileOutcome outcome = tile < whole
+                                      ? whole_tile<Tiles, kEncode>(lanes, t, tile, sum.wanted)
+                                      : last_tile<Tiles, kEncode>(lanes, t, tile, sum.wanted);
       sum.sum += outcome.sum;
       fits = fits && outcome.fits;
     }
