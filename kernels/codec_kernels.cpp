@@ -59,8 +59,8 @@ Status check_tensor(const CodecFormat& format, const DeviceCodecTensor& tensor) 
   if (tensor.values / body::kTileValues >= kMaxTiles) return invalid("too many values");
   const std::uint64_t payload_bytes = format.payload_bytes_for(tensor.values);
   if (tensor.payload_bytes != payload_bytes)
-    return invalid("the payload has " + std::to_string(tensor.payload_bytes) +
-                   " bytes, expected " + std::to_string(payload_bytes));
+    return invalid("the payload has " + std::to_string(tensor.payload_bytes) + " bytes, expected " +
+                   std::to_string(payload_bytes));
   return check_pair(
       tensor.plain, tensor.values * dtype_bytes(format.dtype), tensor.payload, payload_bytes);
 }
@@ -148,8 +148,7 @@ Status CodecKernels::launch_table(StreamRef stream,
                                   const Entry& entry,
                                   cu::Function function,
                                   Table* table) const {
-  const std::uint32_t wanted =
-      (table->head.total_tiles + kCodecBlockWarps - 1) / kCodecBlockWarps;
+  const std::uint32_t wanted = (table->head.total_tiles + kCodecBlockWarps - 1) / kCodecBlockWarps;
   void* parameters[] = {table, nullptr};
   SPW_CU_TRY(driver_->cuLaunchKernel(function,
                                      std::min(wanted, entry.blocks),
@@ -196,9 +195,8 @@ Status CodecKernels::launch(StreamRef stream, const Request& request) const {
     const DeviceCodecOptions& options = request.options;
     head.fingerprints = options.fingerprints == 0 ? 0 : options.fingerprints + 8 * first;
     head.misfits = options.misfits == 0 ? 0 : options.misfits + 4 * first;
-    SPW_RETURN_IF_ERROR(one_small_table
-                            ? launch_table(stream, entry, entry.small, &small)
-                            : launch_table(stream, entry, entry.large, large.get()));
+    SPW_RETURN_IF_ERROR(one_small_table ? launch_table(stream, entry, entry.small, &small)
+                                        : launch_table(stream, entry, entry.large, large.get()));
     first += head.count;
   }
   return {};

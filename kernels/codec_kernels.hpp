@@ -21,8 +21,8 @@ namespace spillway {
 
 /// A tensor and its payload in device memory (or in pinned memory that the device sees).
 struct DeviceCodecTensor {
-  cu::DevicePtr plain = 0;          // source of an encode, destination of a decode
-  cu::DevicePtr payload = 0;        // the other way round
+  cu::DevicePtr plain = 0;    // source of an encode, destination of a decode
+  cu::DevicePtr payload = 0;  // the other way round
   std::uint64_t values = 0;
   std::uint64_t payload_bytes = 0;  // must be the format's payload_bytes_for(values)
   std::uint64_t tensor_key = 0;     // int4 draws its random numbers by it

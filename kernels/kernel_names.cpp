@@ -8,7 +8,8 @@ namespace spillway {
 namespace {
 
 // NOLINTBEGIN(cppcoreguidelines-macro-usage): names are made of pieces.
-#define SPW_NAME(name, work) {"spw_" name "_small", "spw_" name "_large", CodecWork::work}
+#define SPW_NAME(name, work) \
+  { "spw_" name "_small", "spw_" name "_large", CodecWork::work }
 #define SPW_PAIR(name) SPW_NAME(name "_encode", kEncode), SPW_NAME(name "_decode", kDecode)
 // NOLINTEND(cppcoreguidelines-macro-usage)
 
@@ -47,26 +48,16 @@ struct Format {
   std::size_t pair;
 };
 constexpr std::array kFormats = std::to_array<Format>({
-    {Codec::kInt8, Dtype::kBf16, 0},
-    {Codec::kInt8, Dtype::kFp16, 1},
-    {Codec::kInt8, Dtype::kFp32, 2},
-    {Codec::kFp8E4m3, Dtype::kBf16, 3},
-    {Codec::kFp8E4m3, Dtype::kFp16, 4},
-    {Codec::kFp8E4m3, Dtype::kFp32, 5},
-    {Codec::kFp8E5m2, Dtype::kBf16, 6},
-    {Codec::kFp8E5m2, Dtype::kFp16, 7},
-    {Codec::kFp8E5m2, Dtype::kFp32, 8},
-    {Codec::kInt4, Dtype::kBf16, 9},
-    {Codec::kInt4, Dtype::kFp16, 10},
-    {Codec::kInt4, Dtype::kFp32, 11},
-    {Codec::kLossless12, Dtype::kBf16, 12},
-    {Codec::kLossless12, Dtype::kFp32, 13},
-    {Codec::kMask1, Dtype::kBool, 14},
-    {Codec::kMask1, Dtype::kBf16, 15},
-    {Codec::kMask1, Dtype::kFp16, 16},
-    {Codec::kMask1, Dtype::kFp32, 17},
-    {Codec::kSparse, Dtype::kBf16, 18},
-    {Codec::kSparse, Dtype::kFp16, 18},
+    {Codec::kInt8, Dtype::kBf16, 0},        {Codec::kInt8, Dtype::kFp16, 1},
+    {Codec::kInt8, Dtype::kFp32, 2},        {Codec::kFp8E4m3, Dtype::kBf16, 3},
+    {Codec::kFp8E4m3, Dtype::kFp16, 4},     {Codec::kFp8E4m3, Dtype::kFp32, 5},
+    {Codec::kFp8E5m2, Dtype::kBf16, 6},     {Codec::kFp8E5m2, Dtype::kFp16, 7},
+    {Codec::kFp8E5m2, Dtype::kFp32, 8},     {Codec::kInt4, Dtype::kBf16, 9},
+    {Codec::kInt4, Dtype::kFp16, 10},       {Codec::kInt4, Dtype::kFp32, 11},
+    {Codec::kLossless12, Dtype::kBf16, 12}, {Codec::kLossless12, Dtype::kFp32, 13},
+    {Codec::kMask1, Dtype::kBool, 14},      {Codec::kMask1, Dtype::kBf16, 15},
+    {Codec::kMask1, Dtype::kFp16, 16},      {Codec::kMask1, Dtype::kFp32, 17},
+    {Codec::kSparse, Dtype::kBf16, 18},     {Codec::kSparse, Dtype::kFp16, 18},
     {Codec::kSparse, Dtype::kFp32, 19},
 });
 

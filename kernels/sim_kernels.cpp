@@ -138,9 +138,7 @@ void run_table(const LaunchShape& /*shape*/,
 }
 
 template <typename Table, CodecWork kWork>
-void declare_table(AccessList& list,
-                   const LaunchShape& /*shape*/,
-                   const void* const* parameters) {
+void declare_table(AccessList& list, const LaunchShape& /*shape*/, const void* const* parameters) {
   const Table& table = *static_cast<const Table*>(parameters[0]);
   const CodecTableHead& head = table.head;
   for (std::uint32_t i = 0; i < head.count; ++i) {
