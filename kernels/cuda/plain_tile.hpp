@@ -21,11 +21,43 @@ struct LaneSum {
   uint64_t sum;
 };
 
+/// Values of a lane out of its words, and back.
+SPW_HD void unpack(const uint32_t* SPW_RESTRICT words, uint8_t* SPW_RESTRICT values) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues; ++i)
+    values[i] = static_cast<uint8_t>(words[i / 4] >> (8 * (i % 4)));
+}
+SPW_HD void unpack(const uint32_t* SPW_RESTRICT words, uint16_t* SPW_RESTRICT values) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues; ++i)
+    values[i] = static_cast<uint16_t>(words[i / 2] >> (16 * (i % 2)));
+}
+SPW_HD void unpack(const uint32_t* SPW_RESTRICT words, uint32_t* SPW_RESTRICT values) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues; ++i) values[i] = words[i];
+}
+SPW_HD void pack(const uint8_t* SPW_RESTRICT values, uint32_t* SPW_RESTRICT words) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues / 4; ++i)
+    words[i] = values[4 * i] | static_cast<uint32_t>(values[4 * i + 1]) << 8 |
+               static_cast<uint32_t>(values[4 * i + 2]) << 16 |
+               static_cast<uint32_t>(values[4 * i + 3]) << 24;
+}
+SPW_HD void pack(const uint16_t* SPW_RESTRICT values, uint32_t* SPW_RESTRICT words) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues / 2; ++i)
+    words[i] = values[2 * i] | static_cast<uint32_t>(values[2 * i + 1]) << 16;
+}
+SPW_HD void pack(const uint32_t* SPW_RESTRICT values, uint32_t* SPW_RESTRICT words) {
+  SPW_UNROLL
+  for (uint32_t i = 0; i < kLaneValues; ++i) words[i] = values[i];
+}
+
 template <typename WordType, bool kWhole>
 struct PlainTile {
   using Word = WordType;
   static constexpr uint32_t kLaneBytes = kLaneValues * sizeof(Word);
-  static constexpr uint32_t kLaneWords = kLaneBytes / 8;
+  static constexpr uint32_t kLaneWords = kLaneBytes / 8;  // of the fingerprint
 
   Word* at;           // this lane's first value of step 0
   int left;           // values of the tile from that one on; of whole tiles unused
@@ -55,63 +87,66 @@ struct PlainTile {
                          static_cast<int>(step * kStepValues);
   }
 
-  /// Values past the end are 0.
-  SPW_HD void load(uint32_t step, Word* SPW_RESTRICT in) const {
+  /// A lane's bytes of `step`, in words; values past the end are 0.
+  SPW_HD void load(uint32_t step, uint32_t* SPW_RESTRICT words) const {
     const Word* from = at + step * kStepValues;
     if constexpr (kWhole) {
-      load_stream<kLaneBytes>(in, from);
+      load_stream<kLaneBytes>(words, from);
     } else if (count(step) == static_cast<int>(kLaneValues)) {
-      load_stream<kLaneBytes>(in, from);
+      load_stream<kLaneBytes>(words, from);
     } else {
+      Word in[kLaneValues];
       SPW_UNROLL
       for (int i = 0; i < static_cast<int>(kLaneValues); ++i)
         in[i] = i < count(step) ? from[i] : static_cast<Word>(0);
+      pack(in, words);
     }
   }
   /// Values past the end become the first of their group.
   template <typename Lanes>
-  SPW_HD void fill(const Lanes& lanes, uint32_t step, Word* in) const {
+  SPW_HD void fill(const Lanes& lanes, uint32_t step, uint32_t* words) const {
     if (count(step) == static_cast<int>(kLaneValues) || !group_exists(lanes, step)) return;
     const Word first =
         (at + step * kStepValues)[-static_cast<int>(lanes.lane() % 16 * kLaneValues)];
+    Word in[kLaneValues];
+    unpack(words, in);
     SPW_UNROLL
     for (int i = 0; i < static_cast<int>(kLaneValues); ++i)
       if (i >= count(step)) in[i] = first;
+    pack(in, words);
   }
-  SPW_HD void put(uint32_t step, const Word* SPW_RESTRICT out) const {
+  SPW_HD void put(uint32_t step, const uint32_t* SPW_RESTRICT words) const {
     Word* to = at + step * kStepValues;
     if constexpr (kWhole) {
-      store<kLaneBytes>(to, out);
+      store<kLaneBytes>(to, words);
     } else if (count(step) == static_cast<int>(kLaneValues)) {
-      store<kLaneBytes>(to, out);
+      store<kLaneBytes>(to, words);
     } else {
+      Word out[kLaneValues];
+      unpack(words, out);
       SPW_UNROLL
       for (int i = 0; i < static_cast<int>(kLaneValues); ++i)
         if (i < count(step)) to[i] = out[i];
     }
   }
 
-  /// Of the words of this step; of `values`, those past the end count as 0.
-  SPW_HD uint64_t sum_of(uint32_t step, const Word* SPW_RESTRICT values) const {
-    uint64_t sum = 0;
-    Word bytes[kLaneValues];
-    SPW_UNROLL
-    for (int i = 0; i < static_cast<int>(kLaneValues); ++i)
-      bytes[i] = i < count(step) ? values[i] : static_cast<Word>(0);
-    uint64_t words[kLaneWords];
-    memcpy_all(words, bytes);
+  /// Of the 8-byte words of this step; values past the end count as 0.
+  SPW_HD uint64_t sum_of(uint32_t step, const uint32_t* SPW_RESTRICT words) const {
     constexpr uint64_t kStepStride = kStepValues / (8 / sizeof(Word)) * kFingerprintStride;
     const uint64_t begin = position + step * kStepStride;
+    uint64_t sum = 0;
     SPW_UNROLL
-    for (uint32_t i = 0; i < kLaneWords; ++i)
-      if (kWhole || static_cast<int>(i * (8 / sizeof(Word))) < count(step))
-        sum += mix(words[i], begin + i * kFingerprintStride);
+    for (uint32_t i = 0; i < kLaneWords; ++i) {
+      uint64_t word = static_cast<uint64_t>(words[2 * i + 1]) << 32 | words[2 * i];
+      if constexpr (!kWhole) {
+        const int values = count(step) - static_cast<int>(i * (8 / sizeof(Word)));
+        const int bits = values * static_cast<int>(8 * sizeof(Word));
+        if (bits <= 0) continue;
+        if (bits < 64) word &= (uint64_t{1} << bits) - 1;
+      }
+      sum += mix(word, begin + i * kFingerprintStride);
+    }
     return sum;
-  }
-
- private:
-  SPW_HD static void memcpy_all(uint64_t* SPW_RESTRICT words, const Word* SPW_RESTRICT bytes) {
-    __builtin_memcpy(words, bytes, kLaneBytes);
   }
 };
 

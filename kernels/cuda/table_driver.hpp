@@ -138,7 +138,7 @@ encode_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, bool wants_
   // Two steps at a time: the loads of both are under way together.
   SPW_NO_UNROLL
   for (uint32_t s = 0; s < kTileSteps; s += 2) {
-    Word in[2][kLaneValues];
+    uint32_t in[2][sizeof(Word) * kLaneValues / 4];
     plain.load(s, in[0]);
     plain.load(s + 1, in[1]);
     SPW_UNROLL
@@ -166,7 +166,7 @@ decode_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, bool wants_
     decoder.load(s + 1, plain.group_exists(lanes, s + 1), &loaded[1]);
     SPW_UNROLL
     for (uint32_t i = 0; i < 2; ++i) {
-      Word out[kLaneValues];
+      uint32_t out[sizeof(Word) * kLaneValues / 4];
       decoder.step(lanes, s + i, loaded[i], out);
       if (wants_sum) outcome.sum += plain.sum_of(s + i, out);
       plain.put(s + i, out);

@@ -7,6 +7,7 @@
 #include "kernels/body/bitmaps.hpp"
 #include "kernels/body/int4.hpp"
 #include "kernels/body/lossless12.hpp"
+#include "kernels/body/lossless12_pairs.hpp"
 #include "kernels/body/scaled8.hpp"
 #include "kernels/cuda/plain_tile.hpp"
 
@@ -39,7 +40,9 @@ struct WarpScaled8 {
       scales_at = t.payload + layout.scales() + tile * kTileGroups;
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Word* in, bool exists) {
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const uint32_t* words, bool exists) {
+      Word in[kLaneValues];
+      unpack(words, in);
       uint8_t code[kLaneValues];
       const uint32_t exponent = Scaled8<Value, Grid>::encode(lanes, in, code);
       if (exists) store<8>(codes + s * kStepValues, code);
@@ -69,8 +72,10 @@ struct WarpScaled8 {
       if (exists) load_stream<8>(loaded->code, codes + s * kStepValues);
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, Word* out) {
+    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, uint32_t* words) {
+      Word out[kLaneValues];
       Scaled8<Value, Grid>::decode(lanes, static_cast<uint32_t>(scales & 0xff), loaded.code, out);
+      pack(out, words);
       scales >>= 8;
     }
     SPW_HD bool finish() const { return true; }
@@ -106,7 +111,9 @@ struct WarpInt4 {
       key = {t.tensor_key, t.step};
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Word* in, bool exists) {
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const uint32_t* words, bool exists) {
+      Word in[kLaneValues];
+      unpack(words, in);
       uint8_t code[kLaneValues / 2];
       const Int4Group group = Int4<Value>::encode(lanes, in, first + s * kStepValues, key, code);
       if (exists) store<4>(codes + s * (kStepValues / 2), code);
@@ -140,10 +147,12 @@ struct WarpInt4 {
       if (exists) load_stream<4>(loaded->code, codes + s * (kStepValues / 2));
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, Word* out) {
+    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, uint32_t* words) {
       const Int4Group group{static_cast<uint32_t>(exponents & 0xff),
                             static_cast<signed char>(zeros & 0xff)};
+      Word out[kLaneValues];
       Int4<Value>::decode(lanes, group, loaded.code, out);
+      pack(out, words);
       exponents >>= 8;
       zeros >>= 8;
     }
@@ -187,27 +196,26 @@ struct WarpLossless12 {
       exponents = t.payload + layout.exponents() + tile * kSlots;
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Word* in, bool exists) {
-      uint16_t high[kLaneValues];
-      uint16_t lower[kLaneValues];
-      SPW_UNROLL
-      for (uint32_t i = 0; i < kLaneValues; ++i) {
-        high[i] = static_cast<uint16_t>(kHasLow ? static_cast<uint32_t>(in[i]) >> 16 : in[i]);
-        lower[i] = static_cast<uint16_t>(in[i]);
-      }
-      uint8_t byte[kLaneValues];
-      uint8_t nibble[kLaneValues / 2];
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const uint32_t* words, bool exists) {
+      uint32_t upper[kLaneValues / 2];
+      uint32_t lower[kLaneValues / 2];
+      split(words, upper, lower);
+      uint32_t byte[2];
+      uint32_t nibble;
       bool escaped = false;
-      const uint32_t base = Lossless12::encode(lanes, high, byte, nibble, &escaped);
+      const uint32_t base = Lossless12Pairs::encode(lanes, upper, byte, &nibble, &escaped);
       if (exists) {
         store<8>(bytes + s * kStepValues, byte);
-        store<4>(nibbles + s * (kStepValues / 2), nibble);
+        store<4>(nibbles + s * (kStepValues / 2), &nibble);
         if constexpr (kHasLow) store<16>(low + s * (kStepValues * 2), lower);
       }
       bases = push_byte(bases, exists ? base : 0);
-      if (lanes.any(escaped))
+      if (lanes.any(escaped)) {
+        uint16_t high[kLaneValues];
+        unpack(upper, high);
         escapes = Lossless12::append_escapes(
             lanes, high, base, s * kStepValues + lanes.first(), escapes, indices, exponents);
+      }
     }
     /// Slots that no escape took are written here; those of escapes were.
     template <typename Lanes>
@@ -227,13 +235,30 @@ struct WarpLossless12 {
       }
       return escapes <= kSlots;
     }
+
+   private:
+    /// Upper and lower halves, two a word; of bf16 there is only an upper one.
+    SPW_HD static void split(const uint32_t* SPW_RESTRICT words,
+                             uint32_t* SPW_RESTRICT upper,
+                             uint32_t* SPW_RESTRICT lower) {
+      SPW_UNROLL
+      for (uint32_t i = 0; i < kLaneValues / 2; ++i) {
+        if constexpr (kHasLow) {
+          upper[i] = words[2 * i] >> 16 | (words[2 * i + 1] & 0xffff0000);
+          lower[i] = (words[2 * i] & 0xffff) | words[2 * i + 1] << 16;
+        } else {
+          upper[i] = words[i];
+          lower[i] = 0;
+        }
+      }
+    }
   };
 
   struct Decoder {
     struct Loaded {
-      uint8_t byte[kLaneValues];
-      uint8_t nibble[kLaneValues / 2];
-      uint16_t low[kHasLow ? kLaneValues : 1];
+      uint32_t byte[2];
+      uint32_t nibble;
+      uint32_t low[kHasLow ? kLaneValues / 2 : 1];
     };
     const uint8_t* bytes;
     const uint8_t* nibbles;
@@ -258,22 +283,29 @@ struct WarpLossless12 {
     SPW_HD void load(uint32_t s, bool exists, Loaded* loaded) const {
       if (!exists) return;
       load_stream<8>(loaded->byte, bytes + s * kStepValues);
-      load_stream<4>(loaded->nibble, nibbles + s * (kStepValues / 2));
+      load_stream<4>(&loaded->nibble, nibbles + s * (kStepValues / 2));
       if constexpr (kHasLow) load_stream<16>(loaded->low, low + s * (kStepValues * 2));
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Loaded& loaded, Word* out) {
-      uint16_t high[kLaneValues];
-      Lossless12::decode(
-          lanes, static_cast<uint32_t>(bases & 0xff), loaded.byte, loaded.nibble, high);
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const Loaded& loaded, uint32_t* words) {
+      uint32_t upper[kLaneValues / 2];
+      Lossless12Pairs::decode(
+          static_cast<uint32_t>(bases & 0xff), loaded.byte, loaded.nibble, upper);
       bases >>= 8;
-      if ((index[0] & index[1]) != ~uint64_t{0}) patch(s * kStepValues + lanes.first(), high);
+      if ((index[0] & index[1]) != ~uint64_t{0}) {
+        uint16_t high[kLaneValues];
+        unpack(upper, high);
+        patch(s * kStepValues + lanes.first(), high);
+        pack(high, upper);
+      }
       SPW_UNROLL
-      for (uint32_t i = 0; i < kLaneValues; ++i) {
-        if constexpr (kHasLow)
-          out[i] = static_cast<uint32_t>(high[i]) << 16 | loaded.low[i];
-        else
-          out[i] = high[i];
+      for (uint32_t i = 0; i < kLaneValues / 2; ++i) {
+        if constexpr (kHasLow) {
+          words[2 * i] = upper[i] << 16 | (loaded.low[i] & 0xffff);
+          words[2 * i + 1] = (upper[i] & 0xffff0000) | loaded.low[i] >> 16;
+        } else {
+          words[i] = upper[i];
+        }
       }
     }
     SPW_HD bool finish() const {
@@ -322,7 +354,9 @@ struct WarpMask {
       bits = t.payload + BitmapLayout(t.values).bits() + (tile * kTileValues + lanes.first()) / 8;
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Word* in, bool exists) {
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const uint32_t* words, bool exists) {
+      Word in[kLaneValues];
+      unpack(words, in);
       fits = all_fit<Rule>(lanes, in) && fits;
       uint8_t byte[1];
       encode_bits<Rule>(lanes, in, byte);
@@ -348,8 +382,10 @@ struct WarpMask {
       if (exists) load_stream<1>(loaded->byte, bits + s * (kStepValues / 8));
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, Word* out) {
+    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, uint32_t* words) {
+      Word out[kLaneValues];
       decode_bits<Rule>(lanes, loaded.byte, out);
+      pack(out, words);
     }
     SPW_HD bool finish() const { return true; }
   };
@@ -388,7 +424,9 @@ struct WarpSparse {
     SPW_HD Encoder(const Lanes& lanes, const CodecTensor& t, uint64_t tile)
         : Planes(lanes, t, tile) {}
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t s, const Word* in, bool exists) {
+    SPW_HD void step(const Lanes& lanes, uint32_t s, const uint32_t* words, bool exists) {
+      Word in[kLaneValues];
+      unpack(words, in);
       uint8_t byte[1];
       encode_bits<NonZero<Word>>(lanes, in, byte);
       if (exists) store<1>(this->bits + s * (kStepValues / 8), byte);
@@ -414,8 +452,10 @@ struct WarpSparse {
       if (exists) load_stream<1>(loaded->byte, this->bits + s * (kStepValues / 8));
     }
     template <typename Lanes>
-    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, Word* out) {
+    SPW_HD void step(const Lanes& lanes, uint32_t, const Loaded& loaded, uint32_t* words) {
+      Word out[kLaneValues];
       count = unpack_values(lanes, loaded.byte, count, this->capacity, this->packed, out);
+      pack(out, words);
     }
     SPW_HD bool finish() const { return count <= this->capacity; }
   };

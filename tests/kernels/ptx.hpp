@@ -78,12 +78,14 @@ class PtxKernel {
     int instructions = 0;  // weighted, along the cheapest way through
     int loads = 0;         // global, on that way
     int stores = 0;
+    int marks = 0;
     int mixes = 0;  // 8-byte words that enter a fingerprint
   };
   /// Of the innermost loops that read or write global memory, the one with the most accesses: that
-  /// over the values of a whole tile. The cheapest way through it is the one without NaN groups,
-  /// escapes and fingerprints; with `fingerprint`, the cheapest of those with the most words in it.
-  [[nodiscard]] Loop steady_loop(bool fingerprint) const {
+  /// over the values of a whole tile. The way through it is the cheapest of those that meet most of
+  /// the opcodes that begin with `mark`: no escapes, and with the right mark no groups with NaN;
+  /// with `fingerprint`, of those that take most words into it.
+  [[nodiscard]] Loop steady_loop(bool fingerprint, const std::string& mark = "") const {
     Loop best;
     for (std::size_t end = 0; end < code_.size(); ++end) {
       const auto begin = label_at(code_[end].target);
@@ -94,7 +96,7 @@ class PtxKernel {
         innermost = !(inner && *inner <= i && *inner >= *begin);
       }
       if (!innermost) continue;
-      const Loop loop = cheapest(*begin, end, fingerprint);
+      const Loop loop = cheapest(*begin, end, fingerprint, mark);
       if (loop.loads + loop.stores > best.loads + best.stores) best = loop;
     }
     return best;
@@ -127,7 +129,10 @@ class PtxKernel {
   }
 
   /// From `begin` over forward branches to `end`, the branch back.
-  [[nodiscard]] Loop cheapest(std::size_t begin, std::size_t end, bool fingerprint) const {
+  [[nodiscard]] Loop cheapest(std::size_t begin,
+                              std::size_t end,
+                              bool fingerprint,
+                              const std::string& mark) const {
     struct Way {
       bool reached = false;
       std::int64_t price = 0;
@@ -152,6 +157,10 @@ class PtxKernel {
       if (one.text.find("-7723592293110705685") != std::string::npos) {
         ++way.loop.mixes;
         if (fingerprint) way.price -= 1000000;
+      }
+      if (!mark.empty() && one.opcode.rfind(mark, 0) == 0) {
+        ++way.loop.marks;
+        way.price -= 1000;
       }
       if (i == end) return way.loop;
       if (!one.target.empty()) {
