@@ -125,11 +125,12 @@ void copy(std::span<const std::byte> from, std::byte* to, int threads) {
     std::span<const std::byte> from;
     std::byte* to;
   } work{from, to};
-  for_each_chunk((from.size() + kMiB - 1) / kMiB, threads, &work, [](void* context, std::uint64_t i) {
-    const Copy& w = *static_cast<const Copy*>(context);
-    const std::size_t at = static_cast<std::size_t>(i) * kMiB;
-    std::memcpy(w.to + at, w.from.data() + at, std::min(kMiB, w.from.size() - at));
-  });
+  for_each_chunk(
+      (from.size() + kMiB - 1) / kMiB, threads, &work, [](void* context, std::uint64_t i) {
+        const Copy& w = *static_cast<const Copy*>(context);
+        const std::size_t at = static_cast<std::size_t>(i) * kMiB;
+        std::memcpy(w.to + at, w.from.data() + at, std::min(kMiB, w.from.size() - at));
+      });
 }
 
 /// Repeats a turn of copy, encode and decode; `decode` may be empty.
@@ -264,7 +265,8 @@ void measure_fingerprint(const Ground& ground,
     with.kernels = host_kernels(isa);
     Row row{"fingerprint", "any", std::string(name_of(isa)), threads, 0, {}, {}, {}};
     std::uint64_t sum = 0;
-    measure(ground, options, source, [&] { sum += fingerprint(source, with); }, [] {}, &row);
+    measure(
+        ground, options, source, [&] { sum += fingerprint(source, with); }, [] {}, &row);
     if (sum == 0) fmt::print("a sum of 0\n");  // the sums are read
     rows->push_back(print_row(row, options.bytes));
   }
@@ -294,8 +296,7 @@ Status measure_all(const Ground& ground, const Options& options, nlohmann::json*
         if (!codec_supports(codec, dtype) || wants_zeros(codec) != zeros) continue;
         for (const HostIsa isa : instruction_sets()) {
           if (matrix_name(codec, dtype, isa).find(options.filter) == std::string::npos) continue;
-          if (!std::exchange(filled, true))
-            fill(dtype, zeros, ground.source.first(options.bytes));
+          if (!std::exchange(filled, true)) fill(dtype, zeros, ground.source.first(options.bytes));
           SPW_RETURN_IF_ERROR(
               measure_codec(ground, options, {codec, dtype, kDefaultSparseCapacity}, isa, rows));
         }
@@ -374,22 +375,24 @@ Status run(Options options) {
   if (options.smoke) options.bytes = kMiB;
   if (options.bytes == 0) options.bytes = (4 * cache_bytes / kMiB + 2) * kMiB;
   // No payload is larger than its source and this.
-  const Ground ground{
-      Buffer(options.bytes), Buffer(options.bytes + options.bytes / 4 + kMiB), Buffer(options.bytes)};
+  const Ground ground{Buffer(options.bytes),
+                      Buffer(options.bytes + options.bytes / 4 + kMiB),
+                      Buffer(options.bytes)};
   if (options.smoke) return check_all(ground, options);
 
-  const std::string input =
-      fmt::format("{} MiB of normally distributed values (mask1, sparse: their positive half and "
-                  "zeros); last-level cache {} MiB",
-                  options.bytes / kMiB,
-                  cache_bytes / kMiB);
+  const std::string input = fmt::format(
+      "{} MiB of normally distributed values (mask1, sparse: their positive half and "
+      "zeros); last-level cache {} MiB",
+      options.bytes / kMiB,
+      cache_bytes / kMiB);
   fmt::print("machine: {}\nload before: {}\nrevision: {}\ninput: {}\n",
              machine_text(),
              load_text(),
              git_revision(),
              input);
-  fmt::print("GB/s of plain bytes, medians; 'of copy': ratio to memcpy by as many threads in the "
-             "same turn, median and range\n\n");
+  fmt::print(
+      "GB/s of plain bytes, medians; 'of copy': ratio to memcpy by as many threads in the "
+      "same turn, median and range\n\n");
   fmt::print("{:<11} {:<5} {:<8} {:>2} {:>7} {:>6} {:>17} {:>6} {:>17} {:>6} {:>2}\n",
              "codec",
              "dtype",
@@ -423,11 +426,12 @@ Status run(Options options) {
 int main(int argc, char** argv) {
   const Result<Options> options = parse(argc, argv);
   if (!options.ok()) {
-    std::fprintf(stderr,
-                 "%s: unknown or without a value\nusage: %s [--json FILE] [--filter TEXT] [--mib N] "
-                 "[--repetitions N] [--budget-ms N] [--smoke]\n",
-                 options.status().message().c_str(),
-                 argv[0]);
+    std::fprintf(
+        stderr,
+        "%s: unknown or without a value\nusage: %s [--json FILE] [--filter TEXT] [--mib N] "
+        "[--repetitions N] [--budget-ms N] [--smoke]\n",
+        options.status().message().c_str(),
+        argv[0]);
     return 2;
   }
   const Status done = run(options.value());

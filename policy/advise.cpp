@@ -142,14 +142,16 @@ class Search {
          const ProfileSummary& summary,
          const DeviceModel& device,
          const PlanRequest& request,
-         const Plan& ours)
+         const Plan& ours,
+         const GapTable& gaps,
+         const Lowering& lowering)
       : profile_(profile),
         summary_(summary),
         device_(device),
         request_(request),
         ours_(ours),
-        gaps_(find_gaps(profile)),
-        lowering_(profile, device, gaps_),
+        gaps_(gaps),
+        lowering_(lowering),
         budget_bytes_(request.budget_bytes != 0 ? request.budget_bytes
                                                 : summary.keep_all_peak_bytes) {}
 
@@ -232,8 +234,8 @@ class Search {
   const DeviceModel& device_;
   const PlanRequest& request_;
   const Plan& ours_;
-  const GapTable gaps_;
-  const Lowering lowering_;
+  const GapTable& gaps_;
+  const Lowering& lowering_;
   std::uint64_t budget_bytes_;
 };
 
@@ -373,7 +375,9 @@ Result<std::vector<Advice>> advise(Tool tool,
   if (!profile.can_recompute && tool != Tool::kTe)
     return Status(Code::kInvalidArgument,
                   who + "whose ops have inputs and outputs, found lifetimes alone");
-  const Search search(profile, summary, device, request, ours);
+  const GapTable gaps = find_gaps(profile);
+  const Lowering lowering(profile, device, gaps);
+  const Search search(profile, summary, device, request, ours, gaps, lowering);
   std::vector<Advice> advice;
   switch (tool) {
     case Tool::kTorch:

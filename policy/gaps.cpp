@@ -3,6 +3,7 @@
 // have to run again.
 #include "policy/gaps.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace spillway {
@@ -98,6 +99,28 @@ GapTable find_gaps(const Profile& profile) {
   }
   table.of_storage.back() = static_cast<std::uint32_t>(table.gaps.size());
   return table;
+}
+
+std::int64_t rebuild_ns(const Profile& profile, const Gap& gap) {
+  std::int64_t ns = 0;
+  std::vector<std::uint32_t> ops;
+  std::vector<std::uint32_t> worklist = {gap.storage};
+  while (!worklist.empty()) {
+    const std::uint32_t producer = profile.storages[worklist.back()].created_by.value;
+    worklist.pop_back();
+    if (std::find(ops.begin(), ops.end(), producer) != ops.end()) continue;
+    ops.push_back(producer);
+    ns += static_cast<std::int64_t>(profile.ops[producer].duration_ns);
+    for (const Use use : profile.uses_of(profile.ops[producer])) {
+      if (use.creates() && use.tensor().index() < profile.storages.size()) continue;
+      const std::uint32_t input = profile.storage_of(use).value;
+      const Storage& info = profile.storages[input];
+      if (info.created_by.valid() && info.freed_after.valid() &&
+          info.freed_after.value < gap.before_op)
+        worklist.push_back(input);
+    }
+  }
+  return ns;
 }
 
 Codec best_codec(const Storage& storage, bool allow_lossy) {

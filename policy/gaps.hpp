@@ -38,6 +38,10 @@ struct GapTable {
 
 GapTable find_gaps(const Profile& profile);
 
+/// ns that recompute takes to end a gap that returns: the run of the producer, and of producers of
+/// inputs whose life is over by then. Inputs that are merely dropped pay for themselves.
+std::int64_t rebuild_ns(const Profile& profile, const Gap& gap);
+
 /// One action per gap, parallel to GapTable::gaps.
 using Choices = std::vector<Decision>;
 

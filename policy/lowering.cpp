@@ -33,6 +33,7 @@ class Emitter {
   Emitter(const Profile& profile,
           const DeviceModel& device,
           const GapTable& gaps,
+          const StoragesByOp& by_op,
           const Choices& choices,
           const Triggers& triggers,
           const std::vector<std::uint32_t>& by_begin,
@@ -40,6 +41,7 @@ class Emitter {
       : profile_(profile),
         device_(device),
         gaps_(gaps),
+        by_op_(by_op),
         choices_(choices),
         by_begin_(by_begin),
         by_end_(by_end),
@@ -59,13 +61,11 @@ class Emitter {
       return a < b;
     });
     triggers_ = &triggers;
-    group_by_op();
   }
 
   Lowered run();
 
  private:
-  void group_by_op();
   void emit(InstructionKind kind, std::uint32_t target, Codec codec = Codec::kNone) {
     Instruction instruction;
     instruction.kind = kind;
@@ -93,7 +93,7 @@ class Emitter {
   template <typename Visit>
   void for_each_touched(std::uint32_t op, const Visit& visit) const {
     for (const Use use : profile_.uses_of(profile_.ops[op])) visit(profile_.storage_of(use).value);
-    for (std::uint32_t i = created_begin_[op]; i < created_begin_[op + 1]; ++i) visit(created_[i]);
+    for (const std::uint32_t storage : by_op_.made.of(op)) visit(storage);
   }
 
   void prefetch(std::uint32_t storage);
@@ -106,13 +106,13 @@ class Emitter {
   const Profile& profile_;
   const DeviceModel& device_;
   const GapTable& gaps_;
+  const StoragesByOp& by_op_;
   const Choices& choices_;
   const Triggers* triggers_ = nullptr;
   const std::vector<std::uint32_t>& by_begin_;
   const std::vector<std::uint32_t>& by_end_;
   std::vector<std::uint32_t> by_trigger_;
   std::vector<State> states_;
-  std::vector<std::uint32_t> created_begin_, created_, freed_begin_, freed_;
   std::vector<std::uint32_t> storage_stamps_, last_consumer_, op_stamps_;
   std::uint32_t stamp_ = 0;
   std::vector<std::uint32_t> worklist_, chain_, fetched_;
@@ -122,23 +122,6 @@ class Emitter {
   std::int64_t now_ns_ = 0;
   Lowered out_;
 };
-
-void Emitter::group_by_op() {
-  const auto group =
-      [&](std::vector<std::uint32_t>& begin, std::vector<std::uint32_t>& items, const auto& op_of) {
-        begin.assign(profile_.ops.size() + 1, 0);
-        for (const Storage& storage : profile_.storages)
-          if (op_of(storage).valid()) ++begin[op_of(storage).index() + 1];
-        std::partial_sum(begin.begin(), begin.end(), begin.begin());
-        items.resize(begin.back());
-        std::vector<std::uint32_t> next(begin.begin(), begin.end() - 1);
-        for (std::uint32_t i = 0; i < profile_.storages.size(); ++i)
-          if (op_of(profile_.storages[i]).valid())
-            items[next[op_of(profile_.storages[i]).index()]++] = i;
-      };
-  group(created_begin_, created_, [](const Storage& s) { return s.created_by; });
-  group(freed_begin_, freed_, [](const Storage& s) { return s.freed_after; });
-}
 
 void Emitter::prefetch(std::uint32_t storage) {
   emit(InstructionKind::kPrefetch, storage);
@@ -171,8 +154,7 @@ void Emitter::recompute(std::uint32_t op_index) {
   const Op& op = profile_.ops[op_index];
   emit(InstructionKind::kRecompute, op_index);
   std::uint64_t scratch = op.workspace_bytes;
-  for (std::uint32_t i = created_begin_[op_index]; i < created_begin_[op_index + 1]; ++i) {
-    const std::uint32_t storage = created_[i];
+  for (const std::uint32_t storage : by_op_.made.of(op_index)) {
     State& state = states_[storage];
     if (state.where == Where::kDropped || state.where == Where::kDead) {
       take(bytes(storage));
@@ -291,19 +273,19 @@ Lowered Emitter::run() {
     for (; next_end < by_end_.size() && gaps_.gaps[by_end_[next_end]].before_op <= op_index;
          ++next_end)
       bring_back(gaps_.gaps[by_end_[next_end]].storage);
-    for (std::uint32_t i = created_begin_[op_index]; i < created_begin_[op_index + 1]; ++i) {
-      take(bytes(created_[i]));
-      states_[created_[i]].where = Where::kResident;
+    for (const std::uint32_t storage : by_op_.made.of(op_index)) {
+      take(bytes(storage));
+      states_[storage].where = Where::kResident;
     }
     take(op.workspace_bytes);
     give(op.workspace_bytes);
     emit(InstructionKind::kCompute, op_index);
     out_.begin_ns.push_back(now_ns_);
     now_ns_ += static_cast<std::int64_t>(op.duration_ns);
-    for (std::uint32_t i = freed_begin_[op_index]; i < freed_begin_[op_index + 1]; ++i) {
-      State& state = states_[freed_[i]];
+    for (const std::uint32_t storage : by_op_.freed.of(op_index)) {
+      State& state = states_[storage];
       if (state.where != Where::kOnHost && state.where != Where::kDropped)
-        give(form_bytes(freed_[i]));
+        give(form_bytes(storage));
       state.where = Where::kDead;
       state.codec = Codec::kNone;
     }
@@ -323,7 +305,7 @@ std::uint64_t Lowered::min_budget_bytes() const {
 }
 
 Lowering::Lowering(const Profile& profile, const DeviceModel& device, const GapTable& gaps)
-    : profile_(profile), device_(device), gaps_(gaps) {
+    : profile_(profile), device_(device), gaps_(gaps), by_op_(profile) {
   by_begin_.resize(gaps.gaps.size());
   std::iota(by_begin_.begin(), by_begin_.end(), 0u);
   std::stable_sort(by_begin_.begin(), by_begin_.end(), [&](std::uint32_t a, std::uint32_t b) {
@@ -337,7 +319,7 @@ Lowering::Lowering(const Profile& profile, const DeviceModel& device, const GapT
 }
 
 Lowered Lowering::lower(const Choices& choices, const Triggers& triggers) const {
-  return Emitter(profile_, device_, gaps_, choices, triggers, by_begin_, by_end_).run();
+  return Emitter(profile_, device_, gaps_, by_op_, choices, triggers, by_begin_, by_end_).run();
 }
 
 Lowered Lowering::just_in_time(const Choices& choices) const {

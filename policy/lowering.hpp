@@ -8,6 +8,7 @@
 #include "policy/gaps.hpp"
 #include "policy/plan.hpp"
 #include "policy/profile.hpp"
+#include "policy/storages_by_op.hpp"
 
 #include <cstdint>
 #include <vector>
@@ -55,6 +56,7 @@ class Lowering {
   const Profile& profile_;
   const DeviceModel& device_;
   const GapTable& gaps_;
+  StoragesByOp by_op_;
   std::vector<std::uint32_t> by_begin_;  // gaps by after_op
   std::vector<std::uint32_t> by_end_;    // gaps that return, by before_op
 };

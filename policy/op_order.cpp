@@ -3,6 +3,8 @@
 // with what follows from each storage's next event.
 #include "policy/op_order.hpp"
 
+#include "policy/storages_by_op.hpp"
+
 #include <algorithm>
 
 namespace spillway {
@@ -22,8 +24,7 @@ class OrderWriter {
         events_(profile.storages.size()),
         next_event_(profile.storages.size(), 0),
         present_(profile.storages.size(), 0),
-        made_by_(profile.ops.size()),
-        freed_after_(profile.ops.size()) {}
+        by_op_(profile) {}
 
   Result<std::vector<Instruction>> run();
 
@@ -58,26 +59,19 @@ class OrderWriter {
   std::vector<std::vector<Event>> events_;  // per storage, by position
   std::vector<std::size_t> next_event_;     // per storage
   std::vector<char> present_;
-  std::vector<std::vector<std::uint32_t>> made_by_, freed_after_;
+  StoragesByOp by_op_;
   std::uint32_t next_op_ = 0;
   std::vector<Instruction> program_;
 };
 
 void OrderWriter::collect() {
-  for (std::uint32_t s = 0; s < profile_.storages.size(); ++s) {
-    const Storage& storage = profile_.storages[s];
-    if (storage.created_by.valid()) {
-      made_by_[storage.created_by.index()].push_back(s);
-    } else {
-      present_[s] = 1;
-    }
-    if (storage.freed_after.valid()) freed_after_[storage.freed_after.index()].push_back(s);
-  }
+  for (std::uint32_t s = 0; s < profile_.storages.size(); ++s)
+    if (!profile_.storages[s].created_by.valid()) present_[s] = 1;
   for (std::uint32_t p = 0; p < order_.size(); ++p) {
     for_each_input(order_[p], [&](std::uint32_t s) {
       if (events_[s].empty() || events_[s].back().position != p) events_[s].push_back({p, false});
     });
-    for (const std::uint32_t s : made_by_[order_[p]])
+    for (const std::uint32_t s : by_op_.made.of(order_[p]))
       if (events_[s].empty() || events_[s].back().position != p) events_[s].push_back({p, true});
   }
 }
@@ -122,9 +116,9 @@ Result<std::vector<Instruction>> OrderWriter::run() {
         ++next_event_[s];
     };
     for_each_input(op, advance);
-    for (const std::uint32_t s : made_by_[op]) advance(s);
+    for (const std::uint32_t s : by_op_.made.of(op)) advance(s);
     if (!again) {
-      for (const std::uint32_t s : freed_after_[op]) {
+      for (const std::uint32_t s : by_op_.freed.of(op)) {
         const Event* next = next_event(s);
         const bool wanted = next != nullptr && !next->makes;
         if (wanted && present_[s] != 0) emit(InstructionKind::kRetain, s);
@@ -134,12 +128,12 @@ Result<std::vector<Instruction>> OrderWriter::run() {
       ++next_op_;
     }
     emit(again ? InstructionKind::kRecompute : InstructionKind::kCompute, op);
-    for (const std::uint32_t s : made_by_[op]) {
+    for (const std::uint32_t s : by_op_.made.of(op)) {
       const OpId freed = profile_.storages[s].freed_after;
       present_[s] = again || !freed.valid() || freed.value != op ? 1 : 0;
     }
     for_each_input(op, [&](std::uint32_t s) { settle(s); });
-    for (const std::uint32_t s : made_by_[op]) settle(s);
+    for (const std::uint32_t s : by_op_.made.of(op)) settle(s);
   }
   if (next_op_ != profile_.ops.size())
     return Status(Code::kInvalidArgument, "the order ends before op " + std::to_string(next_op_));
@@ -168,10 +162,7 @@ std::vector<Decision> decisions_of(const Profile& profile,
     widest[storage] = width;
     decisions[storage] = a.decision;
   };
-  std::vector<std::vector<std::uint32_t>> made_by(profile.ops.size());
-  for (std::uint32_t s = 0; s < profile.storages.size(); ++s)
-    if (profile.storages[s].created_by.valid())
-      made_by[profile.storages[s].created_by.index()].push_back(s);
+  const StoragesByOp by_op(profile);
   for (const Instruction& instruction : program) {
     const std::uint32_t s = instruction.target;
     switch (instruction.kind) {
@@ -179,7 +170,7 @@ std::vector<Decision> decisions_of(const Profile& profile,
         ++next_op;
         break;
       case InstructionKind::kRecompute:
-        for (const std::uint32_t made : made_by[s])
+        for (const std::uint32_t made : by_op.made.of(s))
           if (away[made].decision.action == Action::kRecompute) close(made, next_op);
         break;
       case InstructionKind::kDrop: {

@@ -4,6 +4,7 @@
 #include "policy/prefetch_ahead.hpp"
 
 #include "policy/search/range_max.hpp"
+#include "policy/storages_by_op.hpp"
 
 #include <algorithm>
 
@@ -28,16 +29,10 @@ class Tracker {
         host_bytes_(profile.storages.size(), 0),
         offloaded_at_(profile.storages.size(), 0),
         retained_(profile.storages.size(), 0),
-        made_by_(profile.ops.size()),
-        freed_after_(profile.ops.size()) {
-    for (std::uint32_t s = 0; s < profile.storages.size(); ++s) {
-      const Storage& storage = profile.storages[s];
-      if (storage.created_by.valid())
-        made_by_[storage.created_by.index()].push_back(s);
-      else
-        held_ += device_bytes_[s] = storage.bytes;
-      if (storage.freed_after.valid()) freed_after_[storage.freed_after.index()].push_back(s);
-    }
+        by_op_(profile) {
+    for (std::uint32_t s = 0; s < profile.storages.size(); ++s)
+      if (!profile.storages[s].created_by.valid())
+        held_ += device_bytes_[s] = profile.storages[s].bytes;
   }
 
   Track run(const std::vector<Instruction>& program) {
@@ -99,7 +94,7 @@ class Tracker {
   std::uint64_t run_op(std::uint32_t op_index, bool again) {
     const Op& op = profile_.ops[op_index];
     std::uint64_t scratch = op.workspace_bytes;
-    for (const std::uint32_t s : made_by_[op_index]) {
+    for (const std::uint32_t s : by_op_.made.of(op_index)) {
       if (device_bytes_[s] != 0 || host_bytes_[s] != 0) {
         scratch += profile_.storages[s].bytes;
         continue;
@@ -110,7 +105,7 @@ class Tracker {
     const std::uint64_t high = held_ + scratch;
     now_ns_ += static_cast<std::int64_t>(op.duration_ns);
     if (again) return high;
-    for (const std::uint32_t s : freed_after_[op_index]) {
+    for (const std::uint32_t s : by_op_.freed.of(op_index)) {
       if (retained_[s] != 0) continue;
       held_ -= device_bytes_[s];
       device_bytes_[s] = host_bytes_[s] = 0;
@@ -123,7 +118,7 @@ class Tracker {
   std::vector<std::uint64_t> device_bytes_, host_bytes_;
   std::vector<std::uint32_t> offloaded_at_;
   std::vector<char> retained_;
-  std::vector<std::vector<std::uint32_t>> made_by_, freed_after_;
+  StoragesByOp by_op_;
   std::uint64_t held_ = 0;
   std::int64_t now_ns_ = 0;
 };

@@ -3,6 +3,8 @@
 // come free when offloads end.
 #include "policy/simulator.hpp"
 
+#include "policy/storages_by_op.hpp"
+
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -33,27 +35,6 @@ struct PendingFree {
   }
 };
 
-/// Storages grouped by an op, as offsets into one array.
-struct OpIndex {
-  std::vector<std::uint32_t> begin;  // per op, plus one
-  std::vector<std::uint32_t> items;
-
-  template <typename OpOf>
-  OpIndex(const Profile& profile, const OpOf& op_of) : begin(profile.ops.size() + 1, 0) {
-    for (const Storage& storage : profile.storages)
-      if (const OpId op = op_of(storage); op.valid()) ++begin[op.index() + 1];
-    for (std::size_t i = 1; i < begin.size(); ++i) begin[i] += begin[i - 1];
-    items.resize(begin.back());
-    std::vector<std::uint32_t> next(begin.begin(), begin.end() - 1);
-    for (std::uint32_t i = 0; i < profile.storages.size(); ++i)
-      if (const OpId op = op_of(profile.storages[i]); op.valid()) items[next[op.index()]++] = i;
-  }
-
-  std::span<const std::uint32_t> of(std::uint32_t op) const {
-    return std::span<const std::uint32_t>(items).subspan(begin[op], begin[op + 1] - begin[op]);
-  }
-};
-
 class Engine {
  public:
   Engine(const Profile& profile,
@@ -65,8 +46,7 @@ class Engine {
         plan_(plan),
         options_(options),
         states_(profile.storages.size()),
-        created_(profile, [](const Storage& s) { return s.created_by; }),
-        freed_(profile, [](const Storage& s) { return s.freed_after; }) {
+        by_op_(profile) {
     if (options.timeline) result_.timeline.emplace();
   }
 
@@ -111,8 +91,7 @@ class Engine {
   const Plan& plan_;
   const SimOptions& options_;
   std::vector<StorageState> states_;
-  OpIndex created_;
-  OpIndex freed_;
+  StoragesByOp by_op_;
   std::priority_queue<PendingFree, std::vector<PendingFree>, std::greater<>> pending_;
   std::priority_queue<std::pair<std::int64_t, std::uint64_t>,
                       std::vector<std::pair<std::int64_t, std::uint64_t>>,
@@ -249,7 +228,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
     if (!makes_storage) SPW_RETURN_IF_ERROR(need_input(storage));
   }
   std::uint64_t scratch_bytes = 0;
-  for (const std::uint32_t storage : created_.of(op_index)) {
+  for (const std::uint32_t storage : by_op_.made.of(op_index)) {
     StorageState& state = states_[storage];
     const std::uint64_t bytes = profile_.storages[storage].bytes;
     if (again && (state.device != Form::kNone || state.host != Form::kNone)) {
@@ -276,7 +255,7 @@ Status Engine::compute(std::uint32_t op_index, bool again) {
         now_ns_);
   give(scratch_bytes + op.workspace_bytes, StorageId::kNoneValue);
   if (again) return {};
-  for (const std::uint32_t storage : freed_.of(op_index)) {
+  for (const std::uint32_t storage : by_op_.freed.of(op_index)) {
     StorageState& state = states_[storage];
     if (state.retained && state.device == Form::kBytes) continue;
     if (state.device != Form::kNone) {

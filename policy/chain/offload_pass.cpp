@@ -3,6 +3,8 @@
 // backward, then what is held and when each instruction begins, from which the prefetches follow.
 #include "policy/chain/offload_pass.hpp"
 
+#include "policy/storages_by_op.hpp"
+
 #include <algorithm>
 #include <limits>
 
@@ -24,17 +26,7 @@ class OffloadPass {
   OffloadPass(const Profile& profile,
               const DeviceModel& device,
               const std::vector<Instruction>& program)
-      : profile_(profile),
-        device_(device),
-        program_(program),
-        made_by_(profile.ops.size()),
-        freed_after_(profile.ops.size()) {
-    for (std::uint32_t s = 0; s < profile.storages.size(); ++s) {
-      const Storage& storage = profile.storages[s];
-      if (storage.created_by.valid()) made_by_[storage.created_by.index()].push_back(s);
-      if (storage.freed_after.valid()) freed_after_[storage.freed_after.index()].push_back(s);
-    }
-  }
+      : profile_(profile), device_(device), program_(program), by_op_(profile) {}
 
   std::vector<Instruction> run(const std::vector<char>& marks, std::uint64_t budget_bytes) {
     find_trips(marks);
@@ -58,7 +50,7 @@ class OffloadPass {
   const Profile& profile_;
   const DeviceModel& device_;
   const std::vector<Instruction>& program_;
-  std::vector<std::vector<std::uint32_t>> made_by_, freed_after_;
+  StoragesByOp by_op_;
   std::vector<Trip> trips_;                // by `before`
   std::vector<std::uint64_t> held_bytes_;  // per instruction: the most while it runs
   std::vector<std::int64_t> begin_ns_;
@@ -99,7 +91,7 @@ void OffloadPass::find_trips(const std::vector<char>& marks) {
       const bool makes = use.creates() && use.tensor().index() < profile_.storages.size();
       visit(profile_.storage_of(use).value, makes);
     }
-    for (const std::uint32_t s : made_by_[instruction.target]) last_use[s] = i;
+    for (const std::uint32_t s : by_op_.made.of(instruction.target)) last_use[s] = i;
   }
   for (const Trip& trip : best)
     if (trip.before > trip.after) trips_.push_back(trip);
@@ -134,7 +126,7 @@ void OffloadPass::measure() {
     if (runs_op(instruction)) {
       const Op& op = profile_.ops[target];
       scratch = op.workspace_bytes;
-      for (const std::uint32_t s : made_by_[target]) {
+      for (const std::uint32_t s : by_op_.made.of(target)) {
         if (present[s] != 0) {
           scratch += bytes(s);
           continue;
@@ -152,7 +144,7 @@ void OffloadPass::measure() {
       held -= bytes(target);
     }
     if (instruction.kind == InstructionKind::kCompute)
-      for (const std::uint32_t s : freed_after_[target]) {
+      for (const std::uint32_t s : by_op_.freed.of(target)) {
         if (present[s] == 0 || retained[s] != 0) continue;
         present[s] = 0;
         held -= bytes(s);

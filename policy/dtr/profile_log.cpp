@@ -2,6 +2,8 @@
 // One tensor per storage: views of a profile cost nothing to keep and nothing to rebuild.
 #include "policy/dtr/profile_log.hpp"
 
+#include "policy/storages_by_op.hpp"
+
 namespace spillway {
 namespace {
 
@@ -13,15 +15,9 @@ class LogMaker {
       : profile_(profile),
         gaps_(gaps),
         tensor_of_(profile.storages.size(), DtrLog::kNone),
-        made_by_(profile.ops.size()),
-        freed_after_(profile.ops.size()) {}
+        by_op_(profile) {}
 
   ProfileLog make() {
-    for (std::uint32_t s = 0; s < profile_.storages.size(); ++s) {
-      const Storage& storage = profile_.storages[s];
-      if (storage.created_by.valid()) made_by_[storage.created_by.index()].push_back(s);
-      if (storage.freed_after.valid()) freed_after_[storage.freed_after.index()].push_back(s);
-    }
     for (std::uint32_t s = 0; s < profile_.storages.size(); ++s)
       if (!profile_.storages[s].created_by.valid()) add_preexisting(s);
     for (std::uint32_t op = 0; op < profile_.ops.size(); ++op) add_op(op);
@@ -79,9 +75,10 @@ class LogMaker {
       if (profile_.storages[input].created_by.value == index) continue;  // a view of its own output
       out_.log.inputs.push_back(tensor_of_[input]);
     }
-    for (const std::uint32_t storage : made_by_[index]) add_storage(storage, !may_go(storage));
+    for (const std::uint32_t storage : by_op_.made.of(index))
+      add_storage(storage, !may_go(storage));
     end_op(op);
-    for (const std::uint32_t storage : freed_after_[index])
+    for (const std::uint32_t storage : by_op_.freed.of(index))
       if (tensor_of_[storage] != DtrLog::kNone)
         out_.log.events.push_back({EventKind::kForget, tensor_of_[storage]});
   }
@@ -89,7 +86,7 @@ class LogMaker {
   const Profile& profile_;
   const GapTable& gaps_;
   std::vector<std::uint32_t> tensor_of_;
-  std::vector<std::vector<std::uint32_t>> made_by_, freed_after_;
+  StoragesByOp by_op_;
   ProfileLog out_;
 };
 

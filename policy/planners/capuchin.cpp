@@ -37,7 +37,7 @@ class Capuchin {
     begin_ns_.push_back(now_ns);
     for (const Gap& gap : gaps.gaps)
       if (gap.rebuildable && gap.returns)
-        rebuild_ns_[gap.storage] = std::max(rebuild_ns_[gap.storage], rebuild_ns_of(gap));
+        rebuild_ns_[gap.storage] = std::max(rebuild_ns_[gap.storage], rebuild_ns(profile, gap));
   }
 
   Choices solve() {
@@ -80,7 +80,6 @@ class Capuchin {
   }
 
   [[nodiscard]] Offer offer_of(std::uint32_t gap) const;
-  [[nodiscard]] std::int64_t rebuild_ns_of(const Gap& gap) const;
   bool reaches_budget();
   bool relieve(std::uint32_t op, std::uint64_t excess_bytes);
   bool swap_instead(std::uint32_t op, std::uint64_t excess_bytes);
@@ -100,29 +99,6 @@ class Capuchin {
   std::int64_t link_ns_ = 0;       // time for copies out before the op at work, and back after it
   std::int64_t out_queue_ns_ = 0;  // copies chosen so far, for the link's room
 };
-
-// The op that makes it, and those of inputs whose life is over by then.
-std::int64_t Capuchin::rebuild_ns_of(const Gap& gap) const {
-  std::int64_t ns = 0;
-  std::vector<std::uint32_t> ops;
-  std::vector<std::uint32_t> worklist = {gap.storage};
-  while (!worklist.empty()) {
-    const std::uint32_t producer = profile_.storages[worklist.back()].created_by.value;
-    worklist.pop_back();
-    if (std::find(ops.begin(), ops.end(), producer) != ops.end()) continue;
-    ops.push_back(producer);
-    ns += static_cast<std::int64_t>(profile_.ops[producer].duration_ns);
-    for (const Use use : profile_.uses_of(profile_.ops[producer])) {
-      if (use.creates() && use.tensor().index() < profile_.storages.size()) continue;
-      const std::uint32_t input = profile_.storage_of(use).value;
-      const Storage& info = profile_.storages[input];
-      if (info.created_by.valid() && info.freed_after.valid() &&
-          info.freed_after.value < gap.before_op)
-        worklist.push_back(input);
-    }
-  }
-  return ns;
-}
 
 // Round after round, the op that needs most is relieved of what it has too much.
 bool Capuchin::reaches_budget() {

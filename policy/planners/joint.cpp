@@ -137,7 +137,7 @@ constexpr std::array kMethods = {
     Method{"collection", 20'000, true},
     Method{"speed", 20'000, true},
     Method{"memory", 20'000, true},
-    Method{"revolve", 400, true},
+    Method{"revolve", 250, true},
     Method{"rotor", 250, true},
     Method{"bptt", 250, true},
     Method{"offload-all", 1000, true},

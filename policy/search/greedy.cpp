@@ -29,31 +29,6 @@ struct WorseScore {
 
 }  // namespace
 
-// Run time of the producer, and of producers of inputs whose life is over. Dropped inputs that
-// still live pay for themselves.
-std::int64_t Greedy::rebuild_ns(std::uint32_t g) const {
-  const Gap& gap = gaps_.gaps[g];
-  if (!gap.returns) return 0;
-  std::int64_t ns = 0;
-  std::vector<std::uint32_t> ops;
-  std::vector<std::uint32_t> worklist = {gap.storage};
-  while (!worklist.empty()) {
-    const std::uint32_t producer = profile_.storages[worklist.back()].created_by.value;
-    worklist.pop_back();
-    if (std::find(ops.begin(), ops.end(), producer) != ops.end()) continue;
-    ops.push_back(producer);
-    ns += static_cast<std::int64_t>(profile_.ops[producer].duration_ns);
-    for (const Use use : profile_.uses_of(profile_.ops[producer])) {
-      if (use.creates() && use.tensor().index() < profile_.storages.size()) continue;
-      const Storage& input = profile_.storages[profile_.storage_of(use).index()];
-      if (input.freed_after.valid() && input.freed_after.value < gap.before_op &&
-          input.created_by.valid())
-        worklist.push_back(profile_.storage_of(use).value);
-    }
-  }
-  return ns;
-}
-
 double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& decision) const {
   const Gap& gap = gaps_.gaps[g];
   const Storage& storage = profile_.storages[gap.storage];
@@ -68,7 +43,8 @@ double Greedy::cost_ns(const Weights& weights, std::uint32_t g, const Decision& 
     case Action::kCompress:
       return codec_ns(decision.codec);
     case Action::kRecompute:
-      return weights.recompute * static_cast<double>(rebuild_ns(g));
+      return weights.recompute *
+             (gap.returns ? static_cast<double>(rebuild_ns(profile_, gap)) : 0.0);
     case Action::kOffload: {
       const std::uint64_t bytes =
           decision.codec == Codec::kNone

@@ -72,7 +72,6 @@ class Greedy {
   [[nodiscard]] std::size_t first_point_after(std::uint32_t op) const;
   [[nodiscard]] double relief(std::uint32_t gap, const Decision& now, const Decision& then) const;
   [[nodiscard]] double score(const Weights& weights, std::uint32_t gap, const Decision& then) const;
-  [[nodiscard]] std::int64_t rebuild_ns(std::uint32_t gap) const;
 
   const Profile& profile_;
   const ProfileSummary& summary_;
