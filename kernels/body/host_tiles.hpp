@@ -10,6 +10,7 @@
 #include "kernels/body/lossless12.hpp"
 #include "kernels/body/scaled8.hpp"
 #include "kernels/codec_tensor.hpp"
+#include "kernels/host/half_floats.hpp"
 
 namespace spillway::SPW_BODY {
 
@@ -52,6 +53,62 @@ struct PlainGroup {
   }
 };
 
+/// The lossy bodies on one group. fp16 takes those of fp32 where the processor converts: the values
+/// are the same.
+template <typename Value, typename Grid>
+struct Scaled8Groups : Scaled8<Value, Grid> {};
+template <typename Value>
+struct Int4Groups : Int4<Value> {};
+
+#ifdef SPW_HALF_FLOATS
+template <typename Grid>
+struct Scaled8Groups<Fp16, Grid> {
+  SPW_HD static uint32_t encode_below(const HostLane& lane,
+                                      uint32_t max,
+                                      const uint16_t* SPW_RESTRICT in,
+                                      uint8_t* SPW_RESTRICT codes) {
+    if (max >= Fp16::kInfinity) return Scaled8<Fp16, Grid>::encode_below(lane, max, in, codes);
+    uint32_t wide[kGroupValues];
+    half_to_float(in, wide);
+    return Scaled8<Fp32, Grid>::encode_below(lane, Fp16::to_float(max), wide, codes);
+  }
+  SPW_HD static void decode(const HostLane& lane,
+                            uint32_t exponent,
+                            const uint8_t* SPW_RESTRICT codes,
+                            uint16_t* SPW_RESTRICT out) {
+    if (exponent + Grid::kTopExponent + 1 > Fp16::kMaxFiniteAsFloat >> 23)
+      return Scaled8<Fp16, Grid>::decode(lane, exponent, codes, out);
+    uint32_t wide[kGroupValues];
+    Scaled8<Fp32, Grid>::decode(lane, exponent, codes, wide);
+    float_to_half(wide, out);
+  }
+};
+
+template <>
+struct Int4Groups<Fp16> {
+  SPW_HD static Int4Group encode(const HostLane& lane,
+                                 const uint16_t* SPW_RESTRICT in,
+                                 uint64_t first,
+                                 const RandomKey& key,
+                                 uint8_t* SPW_RESTRICT codes) {
+    uint32_t wide[kGroupValues];
+    half_to_float(in, wide);
+    return Int4<Fp32>::encode(lane, wide, first, key, codes);
+  }
+  SPW_HD static void decode(const HostLane& lane,
+                            const Int4Group& group,
+                            const uint8_t* SPW_RESTRICT codes,
+                            uint16_t* SPW_RESTRICT out) {
+    // Any zero point comes from memory: up to 128 + 15 steps.
+    if (group.exponent + 8 > Fp16::kMaxFiniteAsFloat >> 23)
+      return Int4<Fp16>::decode(lane, group, codes, out);
+    uint32_t wide[kGroupValues];
+    Int4<Fp32>::decode(lane, group, codes, wide);
+    float_to_half(wide, out);
+  }
+};
+#endif
+
 template <typename Value, typename Grid>
 struct Scaled8Tiles {
   using Word = typename Value::Word;
@@ -60,16 +117,22 @@ struct Scaled8Tiles {
     const Scaled8Layout layout(t.values);
     const TileRange range = groups_of_tile(t.values, tile);
     uint8_t* scales = t.payload + layout.scales() + tile * kTileGroups;
-    for (uint32_t g = 0; g < kTileGroups; ++g) {
-      if (g >= range.groups) {
-        scales[g] = 0;
-        continue;
-      }
+    // All maxima first: no group waits for the end of its own search.
+    uint32_t max[kTileGroups];
+    for (uint32_t g = 0; g < range.groups; ++g) {
+      PlainGroup<Word> plain(t.plain, t.values, range.first_group + g);
+      max[g] = largest_magnitude<Value, HostLane>(plain.padded(false));
+    }
+    for (uint32_t g = 0; g < range.groups; ++g) {
       const uint64_t group = range.first_group + g;
       PlainGroup<Word> plain(t.plain, t.values, group);
-      scales[g] = static_cast<uint8_t>(Scaled8<Value, Grid>::encode(
-          HostLane{}, plain.padded(false), t.payload + layout.codes() + group * kGroupValues));
+      scales[g] = static_cast<uint8_t>(Scaled8Groups<Value, Grid>::encode_below(
+          HostLane{},
+          max[g],
+          plain.padded(false),
+          t.payload + layout.codes() + group * kGroupValues));
     }
+    for (uint32_t g = range.groups; g < kTileGroups; ++g) scales[g] = 0;
     return true;
   }
 
@@ -80,7 +143,7 @@ struct Scaled8Tiles {
     for (uint32_t g = 0; g < range.groups; ++g) {
       const uint64_t group = range.first_group + g;
       PlainGroup<Word> plain(t.plain, t.values, group);
-      Scaled8<Value, Grid>::decode(
+      Scaled8Groups<Value, Grid>::decode(
           HostLane{}, scales[g], t.payload + layout.codes() + group * kGroupValues, plain.target());
       plain.store();
     }
@@ -104,11 +167,11 @@ struct Int4Tiles {
       if (g < range.groups) {
         PlainGroup<Word> plain(t.plain, t.values, group);
         // Zeros would stretch the range of a short group that has none.
-        coded = Int4<Value>::encode(HostLane{},
-                                    plain.padded(true),
-                                    group * kGroupValues,
-                                    key,
-                                    t.payload + layout.codes() + group * (kGroupValues / 2));
+        coded = Int4Groups<Value>::encode(HostLane{},
+                                          plain.padded(true),
+                                          group * kGroupValues,
+                                          key,
+                                          t.payload + layout.codes() + group * (kGroupValues / 2));
       }
       exponents[g] = static_cast<uint8_t>(coded.exponent);
       zeros[g] = static_cast<uint8_t>(coded.zero);
@@ -124,10 +187,10 @@ struct Int4Tiles {
     for (uint32_t g = 0; g < range.groups; ++g) {
       const uint64_t group = range.first_group + g;
       PlainGroup<Word> plain(t.plain, t.values, group);
-      Int4<Value>::decode(HostLane{},
-                          Int4Group{exponents[g], static_cast<signed char>(zeros[g])},
-                          t.payload + layout.codes() + group * (kGroupValues / 2),
-                          plain.target());
+      Int4Groups<Value>::decode(HostLane{},
+                                Int4Group{exponents[g], static_cast<signed char>(zeros[g])},
+                                t.payload + layout.codes() + group * (kGroupValues / 2),
+                                plain.target());
       plain.store();
     }
     return true;

@@ -16,6 +16,15 @@ struct Lossless12 {
   /// Exponents count from 255 (Inf, NaN) as the lowest: one Inf must not move the group's base.
   SPW_HD static uint32_t rank(uint32_t high) { return ((high >> 7) + 1) & 0xff; }
 
+  /// The base byte of a group.
+  template <typename Lanes>
+  SPW_HD static uint32_t base_of(const Lanes& lanes, const uint16_t* SPW_RESTRICT high) {
+    // 16-bit numbers throughout: twice as many fit a register.
+    int16_t highest = 0;
+    for (uint32_t i = 0; i < Lanes::kValues; ++i) highest = larger(highest, short_rank(high[i]));
+    return lanes.group_max(static_cast<uint32_t>(highest));
+  }
+
   /// Codes the upper halves `high` of this lane: a byte a value, two nibbles a byte. Returns the
   /// base byte; `*escaped`: whether this lane has a value for the escape list.
   template <typename Lanes>
@@ -24,10 +33,17 @@ struct Lossless12 {
                                 uint8_t* SPW_RESTRICT bytes,
                                 uint8_t* SPW_RESTRICT nibbles,
                                 bool* SPW_RESTRICT escaped) {
-    // 16-bit numbers throughout: twice as many fit a register. The loops hold no branch.
-    int16_t highest = 0;
-    for (uint32_t i = 0; i < Lanes::kValues; ++i) highest = larger(highest, short_rank(high[i]));
-    const uint32_t base = lanes.group_max(static_cast<uint32_t>(highest));
+    const uint32_t base = base_of(lanes, high);
+    *escaped = encode_below<Lanes>(base, high, bytes, nibbles);
+    return base;
+  }
+
+  /// The same for a base that is known; returns `escaped`. The loop holds no branch.
+  template <typename Lanes>
+  SPW_HD static bool encode_below(uint32_t base,
+                                  const uint16_t* SPW_RESTRICT high,
+                                  uint8_t* SPW_RESTRICT bytes,
+                                  uint8_t* SPW_RESTRICT nibbles) {
     constexpr auto kFar = static_cast<int16_t>(kEscape);
     int16_t farthest = 0;
     uint8_t distance[Lanes::kValues];
@@ -39,8 +55,7 @@ struct Lossless12 {
       distance[i] = static_cast<uint8_t>(smaller(below, kFar) | (zero & kFar));
     }
     pack_nibbles<Lanes::kValues>(distance, nibbles);
-    *escaped = farthest >= kFar;
-    return base;
+    return farthest >= kFar;
   }
 
   /// Appends this step's escapes to the tile's list in index order: `count` so far, on all lanes.

@@ -136,7 +136,15 @@ struct Scaled8 {
   SPW_HD static uint32_t encode(const Lanes& lanes,
                                 const Word* SPW_RESTRICT in,
                                 uint8_t* SPW_RESTRICT codes) {
-    const uint32_t max = lanes.group_max(largest_magnitude<Value, Lanes>(in));
+    return encode_below(lanes, lanes.group_max(largest_magnitude<Value, Lanes>(in)), in, codes);
+  }
+
+  /// The same, `max` being the raw bits of the group's largest magnitude.
+  template <typename Lanes>
+  SPW_HD static uint32_t encode_below(const Lanes&,
+                                      uint32_t max,
+                                      const Word* SPW_RESTRICT in,
+                                      uint8_t* SPW_RESTRICT codes) {
     if (max >= Value::kInfinity) {
       for (uint32_t i = 0; i < Lanes::kValues; ++i) codes[i] = flagged_code(in[i]);
       return kFlaggedGroup;
