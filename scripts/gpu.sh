@@ -35,7 +35,7 @@ part() {
 }
 
 configure release build
-targets=(spillway spillway_device_tests)
+targets=(spillway spillway_device_tests spillway_kernels_tests)
 mapfile -t benches < <(find bench -maxdepth 1 -name '*_gpu_bench.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
 benches=(allocator_bench "${benches[@]}")
 torch=$(python3 -c 'import importlib.util as u; print(*u.find_spec("torch").submodule_search_locations)' 2>/dev/null || true)

@@ -104,8 +104,9 @@ TEST_SUITE("unit") {
     for (const char* arch : {"compute_80", "compute_89"}) {
       const auto files = ptx_files(arch);
       if (!files) return;
-      for (const auto& [name, text] : *files) {
-        CAPTURE(name);
+      for (const auto& file : *files) {
+        const std::string& text = file.second;
+        CAPTURE(file.first);
         const std::vector<std::string> found = test::inexact_opcodes(text);
         CAPTURE((found.empty() ? std::string() : found.front()));
         CHECK(found.empty());
