@@ -87,6 +87,14 @@ SPW_HD void byte_tile(const Lanes& lanes, const CodecTensor& t, uint64_t tile, L
   }
 }
 
+/// The last tile of a tensor, when it is not whole.
+template <ByteWork kWork, typename Lanes>
+SPW_HD_RARE uint64_t last_byte_tile(Lanes lanes, CodecTensor t, uint64_t tile, bool wanted) {
+  LaneSum sum{wanted, 0};
+  byte_tile<kWork, false>(lanes, t, tile, &sum);
+  return sum.sum;
+}
+
 template <ByteWork kWork, typename Lanes>
 SPW_HD void run_bytes(const Lanes& lanes,
                       const CodecTableHead& head,
@@ -100,7 +108,7 @@ SPW_HD void run_bytes(const Lanes& lanes,
       if (tile < whole)
         byte_tile<kWork, true>(lanes, t, tile, &sum);
       else
-        byte_tile<kWork, false>(lanes, t, tile, &sum);
+        sum.sum += last_byte_tile<kWork>(lanes, t, tile, sum.wanted);
     }
     leave_job(lanes, head, job, false, sum, tiles.first == 0 ? fingerprint_start(t.values) : 0);
   });

@@ -150,7 +150,7 @@ TEST_SUITE("unit") {
         {"spw_fp8_e4m3_bf16_decode_small", "fp8-e4m3 decode", 16, 2, 2, "mul.rn.f32", 16},
         {"spw_lossless12_bf16_encode_small", "lossless12 encode", 16, 2, 4, "", 0},
         {"spw_lossless12_bf16_decode_small", "lossless12 decode", 16, 4, 2, "", 0},
-        {"spw_fingerprint_small", "fingerprint", 32, 4, 0, "", 0},
+        {"spw_fingerprint_small", "fingerprint", 32, 4, 0, "mul.lo.s64", 16},
     };
     for (const char* arch : {"compute_80", "compute_89"}) {
       const auto files = ptx_files(arch);
