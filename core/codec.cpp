@@ -37,6 +37,10 @@ bool is_lossless(Codec codec) {
          codec == Codec::kSparse;
 }
 
+bool keeps_values(Codec codec, const Tag& tag) {
+  return is_lossless(codec) && (codec != Codec::kMask1 || tag.has(kBoolean));
+}
+
 bool codec_supports(Codec codec, Dtype dtype) {
   switch (codec) {
     case Codec::kNone:

@@ -43,6 +43,10 @@ Codec parse_codec(std::string_view text);
 /// fit. mask1 keeps what a tag of boolean or sign-only lets backward read.
 bool is_lossless(Codec codec);
 
+/// True when what comes back has the same values, so that a forward op may read it: lossless, and
+/// not mask1 on a tensor of which only the sign is wanted.
+bool keeps_values(Codec codec, const Tag& tag);
+
 /// True when kernels exist for values of `dtype`.
 bool codec_supports(Codec codec, Dtype dtype);
 
@@ -60,7 +64,8 @@ std::uint64_t payload_bytes(Codec codec,
                             std::uint8_t sparse_capacity = kDefaultSparseCapacity);
 
 /// |x - decode(encode(x))| <= max(relative * |x|, of_group_max * (largest |x| of its group of 128),
-/// absolute) for finite x; int4 keeps strictly below. All 0: exact. Proofs in docs/codecs.md.
+/// absolute) for every x of a group without NaN and Inf; int4 keeps strictly below. All 0: exact.
+/// Proofs in docs/codecs.md.
 struct CodecErrorBound {
   double relative = 0;
   double of_group_max = 0;

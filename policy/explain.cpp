@@ -2,6 +2,7 @@
 // Back from a program to choices, then one choice changed at a time.
 #include "policy/explain.hpp"
 
+#include "policy/codec_choice.hpp"
 #include "policy/lowering.hpp"
 #include "policy/simulator.hpp"
 
@@ -74,11 +75,11 @@ std::optional<std::uint32_t> widest_gap(const GapTable& gaps, std::uint32_t stor
   return widest;
 }
 
-std::vector<Decision> decisions_for(const Storage& storage,
+std::vector<Decision> decisions_for(const Profile& profile,
                                     const Gap& gap,
                                     const PlanRequest& request) {
   std::vector<Decision> decisions = {Decision()};
-  const Codec codec = best_codec(storage, request.allow_lossy);
+  const Codec codec = best_codec(profile, gap.storage, request);
   const bool compress = allows(request.actions, Action::kCompress) && codec != Codec::kNone;
   const bool offload = allows(request.actions, Action::kOffload);
   if (compress) decisions.push_back({Action::kCompress, codec});
@@ -152,8 +153,7 @@ ExplainedPlan explain(const Profile& profile,
     explanation.storage = storage;
     explanation.bytes = profile.storages[storage].bytes;
     explanation.chosen = base[*gap];
-    for (const Decision& decision :
-         decisions_for(profile.storages[storage], gaps.gaps[*gap], request)) {
+    for (const Decision& decision : decisions_for(profile, gaps.gaps[*gap], request)) {
       if (decision == base[*gap]) continue;
       Choices other = base;
       other[*gap] = decision;

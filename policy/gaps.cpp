@@ -4,7 +4,6 @@
 #include "policy/gaps.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace spillway {
 namespace {
@@ -121,21 +120,6 @@ std::int64_t rebuild_ns(const Profile& profile, const Gap& gap) {
     }
   }
   return ns;
-}
-
-Codec best_codec(const Storage& storage, bool allow_lossy) {
-  constexpr std::array<Codec, 4> kCandidates = {
-      Codec::kLossless12, Codec::kMask1, Codec::kInt8, Codec::kFp8E4m3};
-  Codec best = Codec::kNone;
-  std::uint64_t best_bytes = storage.bytes;
-  for (const Codec codec : kCandidates) {
-    if (!codec_applies(codec, storage.tag, allow_lossy)) continue;
-    const std::uint64_t bytes = payload_bytes(codec, storage.tag.dtype, storage.bytes);
-    if (bytes >= best_bytes) continue;
-    best = codec;
-    best_bytes = bytes;
-  }
-  return best;
 }
 
 std::uint64_t held_bytes(const Storage& storage, const Decision& decision) {

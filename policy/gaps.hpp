@@ -45,10 +45,6 @@ std::int64_t rebuild_ns(const Profile& profile, const Gap& gap);
 /// One action per gap, parallel to GapTable::gaps.
 using Choices = std::vector<Decision>;
 
-/// The exact codec with the smallest payload that `storage` may take, lossy ones included when
-/// allowed; kNone if none saves bytes.
-Codec best_codec(const Storage& storage, bool allow_lossy);
-
 /// Device bytes that stay while a gap with this decision is open.
 std::uint64_t held_bytes(const Storage& storage, const Decision& decision);
 

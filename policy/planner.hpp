@@ -9,17 +9,25 @@
 #include "policy/profile.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace spillway {
 
+/// One bit per Codec, bit 0 being kNone's.
+using CodecSet = std::uint8_t;
+inline constexpr CodecSet kAnyCodec = 0xff;
+
 struct PlanRequest {
   std::uint64_t budget_bytes = 0;   // 0: no limit
   std::uint64_t pinned_bytes = 0;   // host memory for offload; 0: no limit
   ActionSet actions = kAllActions;  // what the planner may use
   bool allow_lossy = false;
+  // Lossy codecs whose relative_error_bound() (policy/codec_choice.hpp) is larger are not used.
+  double max_error = std::numeric_limits<double>::infinity();
+  std::vector<CodecSet> codecs;  // per storage, from resolve_codec_rules(); empty: no rules
   std::uint32_t k = 0;     // number after the policy's name ("every-k:4"); 0: the policy's default
   std::string variant;     // word after the policy's name ("dtr:h_eq"); "": the policy's default
   std::uint64_t seed = 1;  // of randomised searches; the same seed gives the same plan

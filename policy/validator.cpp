@@ -295,7 +295,7 @@ class Judge {
         content.on_device = content.encoded = true;
         content.codec = instruction.codec;
         took_[storage].codec[static_cast<std::size_t>(instruction.codec)] = true;
-        content.lossy = content.lossy || !is_lossless(instruction.codec);
+        content.lossy = content.lossy || !keeps_values(instruction.codec, info.tag);
         content.usable_ns = now_ns_;
         return;
       }

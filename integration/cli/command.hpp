@@ -34,5 +34,6 @@ void add_inspect(::CLI::App& app, Session& session);
 void add_doctor(::CLI::App& app, Session& session);
 void add_calibrate(::CLI::App& app, Session& session);
 void add_pack(::CLI::App& app, Session& session);
+void add_codec(::CLI::App& app, Session& session);
 
 }  // namespace spillway::cli

@@ -65,6 +65,7 @@ int run(int argc, char** argv) {
   add_doctor(app, session);
   add_calibrate(app, session);
   add_pack(app, session);
+  add_codec(app, session);
   try {
     app.parse(argc, argv);
   } catch (const ::CLI::ParseError& error) {

@@ -4,12 +4,14 @@
 
 #include "device/calibration.hpp"
 #include "integration/trace/small_file.hpp"
+#include "policy/codec_choice.hpp"
 #include "policy/curve.hpp"
 #include "policy/profile_builder.hpp"
 #include "policy/simulator.hpp"
 #include "policy/validator.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <map>
 #include <sstream>
@@ -101,6 +103,15 @@ Result<ActionSet> parse_actions(const std::string& text) {
   return set;
 }
 
+Result<double> parse_max_error(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0))
+    return Status(Code::kInvalidArgument,
+                  "--max-error: expected a number from 0 on, such as 0.01, found '" + text + "'");
+  return value;
+}
+
 }  // namespace
 
 void StudyOptions::add_to(::CLI::App& command, bool with_planning) {
@@ -121,6 +132,19 @@ void StudyOptions::add_to(::CLI::App& command, bool with_planning) {
                      actions,
                      "levers that may be used: keep,compress,offload,recompute (default: all)");
   command.add_flag("--lossy", lossy, "allow codecs that change bits (default: exact)");
+  command
+      .add_option("--codec",
+                  codecs,
+                  "codec of storages by name: 'attn*=lossless12', '*=none'; repeats, the last that "
+                  "may be followed counts")
+      ->type_name("PATTERN=NAME")
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      .add_option("--max-error",
+                  max_error,
+                  "with --lossy: no codec with a larger relative error bound (docs/codecs.md)")
+      ->type_name("NUMBER");
   command
       .add_option("--bound",
                   bound,
@@ -143,6 +167,14 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     SPW_ASSIGN_OR_RETURN(study->request_.pinned_bytes, parse_bytes(options.pinned));
   }
   study->request_.allow_lossy = options.lossy;
+  if (!options.max_error.empty()) {
+    SPW_ASSIGN_OR_RETURN(study->request_.max_error, parse_max_error(options.max_error));
+  }
+  std::vector<CodecRule> codec_rules;
+  for (const std::string& text : options.codecs) {
+    SPW_ASSIGN_OR_RETURN(CodecRule rule, parse_codec_rule(text));
+    codec_rules.push_back(std::move(rule));
+  }
   if (options.bound == "trivial") study->bound_choice_ = BoundChoice::kTrivial;
   if (options.bound == "quick") study->bound_choice_ = BoundChoice::kQuick;
   if (options.bound == "best") study->bound_choice_ = BoundChoice::kBest;
@@ -172,6 +204,8 @@ Result<std::unique_ptr<Study>> Study::load(const StudyOptions& options,
     return Status(profile.status().code(), options.trace + ": " + profile.status().message());
   study->profile_ = std::move(profile).value();
   study->summary_ = summarize(study->profile_);
+  SPW_ASSIGN_OR_RETURN(study->request_.codecs,
+                       resolve_codec_rules(study->profile_, codec_rules, study->request_));
   SPW_ASSIGN_OR_RETURN(const Calibration calibration, calibration_for(options, study->profile_));
   study->device_ = device_model_of(calibration);
 
@@ -248,6 +282,9 @@ Result<PolicyResult> Study::judged(PolicyResult result, bool timeline, Code on_v
     result.plan = Plan{};
     return result;
   }
+  const Status codecs = check_codecs(profile_, result.plan, request_);
+  if (!codecs.ok())
+    return Status(on_violation, "plan of " + result.policy + ": " + codecs.message());
   ValidateOptions validate_options;
   validate_options.budget_bytes = sim_options.budget_bytes;
   validate_options.pinned_bytes = request_.pinned_bytes;

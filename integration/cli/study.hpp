@@ -33,7 +33,9 @@ struct StudyOptions {
   std::string pinned;            // "" means no limit
   std::string actions;           // "keep,compress,offload,recompute"; "" means all
   bool lossy = false;
-  std::string bound;  // "trivial", "quick", "best"; "" follows the command
+  std::vector<std::string> codecs;  // "PATTERN=NAME"
+  std::string max_error;            // "" means no limit
+  std::string bound;                // "trivial", "quick", "best"; "" follows the command
 
   /// Adds the options to a command; `with_budget` also those that only planning needs.
   void add_to(::CLI::App& command, bool with_planning);

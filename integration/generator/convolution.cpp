@@ -79,7 +79,7 @@ class ConvForward {
       for (std::uint64_t i = 0; i < convs; ++i) {
         next_layer();
         x = conv("conv", x, width, 3, 1, 1, true);
-        x.id = layers_.activation("relu", x.id, elements(x), true, 1);
+        x.id = layers_.relu("relu", x.id, elements(x));
       }
       x = max_pool("pool", x, 2, 2, 0);
       width = std::min<std::uint64_t>(2 * width, 512);
@@ -90,7 +90,7 @@ class ConvForward {
     for (int i = 0; i < 2; ++i, in = kWidth) {
       next_layer();
       y = layers_.linear("fc", y, shape_.batch, in, kWidth, true);
-      y = layers_.activation("relu", y, shape_.batch * kWidth, true, 1);
+      y = layers_.relu("relu", y, shape_.batch * kWidth);
       y = layers_.dropout("dropout", y, shape_.batch * kWidth, true);
     }
     graph_.leave_layer();
@@ -176,7 +176,9 @@ class ConvForward {
     op.inputs = {x.id};
     op.params = {graph_.param(text + ".weight", x.channels),
                  graph_.param(text + ".bias", x.channels)};
-    op.outputs = {{.name = name, .elements = elements(x)},
+    op.outputs = {{.name = name,
+                   .elements = elements(x),
+                   .flags = static_cast<std::uint16_t>(relu ? kSparseValues : 0)},
                   {.name = stats,
                    .elements = 2 * x.channels,
                    .dtype = Dtype::kFp32,
@@ -240,7 +242,7 @@ class ConvForward {
     op.name = "residual relu";
     op.kind = OpKind::kElementwise;
     op.inputs = {y.id, shortcut.id};
-    op.outputs = {{.name = "residual relu", .elements = elements(y)}};
+    op.outputs = {{.name = "residual relu", .elements = elements(y), .flags = kSparseValues}};
     op.saved_outputs = {0};
     op.backward = BackwardRule::kShared;
     op.flops = 2 * static_cast<double>(elements(y));

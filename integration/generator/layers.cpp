@@ -87,7 +87,9 @@ ValueId Layers::dropout(
   op.name = name;
   op.kind = kind;
   op.inputs = {x};
-  op.outputs = {{.name = name, .elements = elements}};
+  const auto sparse =
+      static_cast<std::uint16_t>(graph_.values()[x.index()].tag.flags & kSparseValues);
+  op.outputs = {{.name = name, .elements = elements, .flags = sparse}};
   // A fused kernel draws the same numbers again from seed and offset.
   if (!shape_.fused) {
     op.outputs.push_back({.name = mask,
@@ -117,12 +119,13 @@ ValueId Layers::activation(std::string_view name,
                            ValueId x,
                            std::uint64_t elements,
                            bool saves_output,
-                           double flops_per_element) {
+                           double flops_per_element,
+                           std::uint16_t output_flags) {
   OpSpec op;
   op.name = name;
   op.kind = OpKind::kElementwise;
   op.inputs = {x};
-  op.outputs = {{.name = name, .elements = elements}};
+  op.outputs = {{.name = name, .elements = elements, .flags = output_flags}};
   if (saves_output) {
     op.saved_outputs = {0};
   } else {
@@ -130,6 +133,10 @@ ValueId Layers::activation(std::string_view name,
   }
   op.flops = flops_per_element * static_cast<double>(elements);
   return graph_.op(std::move(op)).front();
+}
+
+ValueId Layers::relu(std::string_view name, ValueId x, std::uint64_t elements) {
+  return activation(name, x, elements, true, 1, kSparseValues);
 }
 
 ValueId Layers::gated(const std::string& silu,
@@ -259,9 +266,13 @@ void Layers::cross_entropy(std::string_view name,
   op.name = name;
   op.kind = OpKind::kLoss;
   op.inputs = {logits, labels};
-  op.outputs = {
-      {.name = softmax, .elements = rows * classes, .dtype = Dtype::kFp32, .needs_grad = false},
-      {.name = name, .elements = 1, .dtype = Dtype::kFp32}};
+  op.outputs = {// Every gradient of the step follows from it.
+                {.name = softmax,
+                 .elements = rows * classes,
+                 .dtype = Dtype::kFp32,
+                 .flags = kExactRequired,
+                 .needs_grad = false},
+                {.name = name, .elements = 1, .dtype = Dtype::kFp32, .flags = kExactRequired}};
   op.saved_inputs = {1};
   op.saved_outputs = {0};
   op.flops = 5 * as_flops(rows, classes);

@@ -55,19 +55,23 @@ class Layers {
   /// Saves its input and one (RMS) or two (layer norm) fp32 statistics a token.
   ValueId norm(
       std::string_view name, ValueId x, std::uint64_t tokens, std::uint64_t width, NormKind kind);
-  /// Saves a one-byte mask (fused: nothing); x itself when `active` is false.
+  /// Saves a one-byte mask (fused: nothing); x itself when `active` is false. What comes out of a
+  /// sparse x is sparse; a rate of a tenth makes nothing else so.
   ValueId dropout(std::string_view name,
                   ValueId x,
                   std::uint64_t elements,
                   bool active,
                   OpKind kind = OpKind::kDropout);
   ValueId residual(std::string_view name, ValueId a, ValueId b, std::uint64_t elements);
-  /// An element-wise op that saves its input (gelu, silu) or its output (relu, tanh, sigmoid).
+  /// An element-wise op that saves its input (gelu, silu) or its output (tanh, sigmoid).
   ValueId activation(std::string_view name,
                      ValueId x,
                      std::uint64_t elements,
                      bool saves_output,
-                     double flops_per_element);
+                     double flops_per_element,
+                     std::uint16_t output_flags = 0);
+  /// Saves its output, which is tagged kSparseValues.
+  ValueId relu(std::string_view name, ValueId x, std::uint64_t elements);
   /// silu(gate) * up. Two ops that save gate, silu and up; one that saves gate and up when fused.
   ValueId gated(const std::string& silu,
                 const std::string& product_name,

@@ -110,7 +110,8 @@ ValueId TransformerBlock::mlp(ValueId x) {
   } else {
     y = layers_.linear("mlp.fc1", x, tokens_, stack_.hidden, width, model_.bias, true);
     const bool relu = model_.mlp == MlpKind::kRelu;
-    y = layers_.activation(relu ? "mlp.relu" : "mlp.gelu", y, inner, relu, relu ? 1 : 8);
+    y = relu ? layers_.relu("mlp.relu", y, inner)
+             : layers_.activation("mlp.gelu", y, inner, false, 8);
     // T5 drops out here as well.
     if (relu) y = layers_.dropout("mlp.relu dropout", y, inner, model_.dropout);
   }
@@ -127,13 +128,24 @@ ValueId TransformerBlock::experts(ValueId x) {
   const std::uint64_t picks = tokens_ * model_.top_k;
   const std::uint64_t width = stack_.ffn / ranks_;
 
-  const ValueId logits = layers_.linear("router", x, tokens_, stack_.hidden, count, false);
+  // Where a token goes hangs on differences of these: no lossy codec.
+  Layers::LinearSpec router;
+  router.name = "router";
+  router.x = x;
+  router.tokens = tokens_;
+  router.in = stack_.hidden;
+  router.outputs = {{.name = "router", .flags = kExactRequired}};
+  router.widths = {count};
+  router.bias = false;
+  const ValueId logits = layers_.linear(std::move(router)).front();
   OpSpec softmax;
   softmax.name = "router.softmax";
   softmax.kind = OpKind::kSoftmax;
   softmax.inputs = {logits};
-  softmax.outputs = {
-      {.name = "router.softmax", .elements = tokens_ * count, .dtype = Dtype::kFp32}};
+  softmax.outputs = {{.name = "router.softmax",
+                      .elements = tokens_ * count,
+                      .dtype = Dtype::kFp32,
+                      .flags = kExactRequired}};
   softmax.saved_outputs = {0};
   softmax.flops = 5 * static_cast<double>(tokens_ * count);
   const ValueId chances = graph.op(std::move(softmax)).front();
@@ -141,12 +153,13 @@ ValueId TransformerBlock::experts(ValueId x) {
   top.name = "router.top-k";
   top.kind = OpKind::kOther;
   top.inputs = {chances};
-  top.outputs = {{.name = "router.weights", .elements = picks, .dtype = Dtype::kFp32},
-                 {.name = "router.indices",
-                  .elements = picks,
-                  .dtype = Dtype::kInt64,
-                  .flags = kExactRequired,
-                  .needs_grad = false}};
+  top.outputs = {
+      {.name = "router.weights", .elements = picks, .dtype = Dtype::kFp32, .flags = kExactRequired},
+      {.name = "router.indices",
+       .elements = picks,
+       .dtype = Dtype::kInt64,
+       .flags = kExactRequired,
+       .needs_grad = false}};
   top.saved_outputs = {0, 1};
   top.flops = static_cast<double>(tokens_ * count);
   const std::vector<ValueId> chosen = graph.op(std::move(top));

@@ -2,6 +2,8 @@
 // Flattening a profile by the validator's rules.
 #include "policy/bound/bound_step.hpp"
 
+#include "policy/codec_choice.hpp"
+
 #include <algorithm>
 
 namespace spillway {
@@ -15,13 +17,12 @@ bool may_run_again(const Op& op) {
 
 /// The best of all allowed codecs in each figure by itself.
 void price_codecs(const Storage& storage,
+                  CodecSet allowed,
                   const DeviceModel& device,
-                  bool allow_lossy,
                   BoundStep::Item* item) {
   for (int c = 1; c < kCodecCount; ++c) {
     const auto codec = static_cast<Codec>(c);
-    if (!is_lossless(codec) && (!allow_lossy || storage.tag.has(kExactRequired))) continue;
-    if (!codec_applies(codec, storage.tag, true)) continue;
+    if ((allowed >> c & 1) == 0) continue;
     const std::uint64_t payload = payload_bytes(codec, storage.tag.dtype, storage.bytes);
     // A payload no smaller than its source is worth no more than the source.
     if (payload >= storage.bytes) continue;
@@ -84,7 +85,7 @@ BoundStep::BoundStep(const Profile& profile, const DeviceModel& device, const Pl
     item.out_ns = device.offload_ns(item.bytes);
     item.in_ns = device.prefetch_ns(item.bytes);
     if (item.movable && allows(request.actions, Action::kCompress))
-      price_codecs(storage, device, request.allow_lossy, &item);
+      price_codecs(storage, allowed_codecs(profile, s, request), device, &item);
   }
   inputs = NumberLists(in);
   outputs = NumberLists(out);

@@ -74,7 +74,7 @@ bool Greedy::keep_inputs_exact(const Lowered& lowered) {
       if (exact_only_[storage] != 0) continue;
       exact_only_[storage] = 1;
       for (std::uint32_t g = gaps_.of_storage[storage]; g < gaps_.of_storage[storage + 1]; ++g) {
-        if (is_lossless(choices_[g].codec)) continue;
+        if (keeps_values(choices_[g].codec, profile_.storages[storage].tag)) continue;
         choices_[g].codec = codec_for(storage);
         if (choices_[g].codec == Codec::kNone && choices_[g].action == Action::kCompress)
           choices_[g].action = Action::kKeep;
@@ -213,13 +213,17 @@ Choices Greedy::solve(const Weights& weights, Choices start) {
 Choices Greedy::solve_rounds(const Weights& weights, Choices start) {
   choices_ = std::move(start);
   exact_only_.assign(profile_.storages.size(), 0);
+  const bool may_be_inexact =
+      request_.allow_lossy ||
+      std::any_of(profile_.storages.begin(), profile_.storages.end(), [](const Storage& storage) {
+        return storage.tag.has(kSignOnly);
+      });
   constexpr int kRounds = 24;
   std::uint64_t best_bytes = UINT64_MAX;
   Choices best = choices_;
   for (int round = 0; round < kRounds; ++round) {
     Lowered lowered = lowering_.just_in_time(choices_);
-    while (request_.allow_lossy && keep_inputs_exact(lowered))
-      lowered = lowering_.just_in_time(choices_);
+    while (may_be_inexact && keep_inputs_exact(lowered)) lowered = lowering_.just_in_time(choices_);
     const std::uint64_t need_bytes = lowered.min_budget_bytes();
     if (need_bytes < best_bytes) {
       best_bytes = need_bytes;

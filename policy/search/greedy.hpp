@@ -4,6 +4,7 @@
 // starts.
 #pragma once
 
+#include "policy/codec_choice.hpp"
 #include "policy/gaps.hpp"
 #include "policy/lowering.hpp"
 #include "policy/planner.hpp"
@@ -60,8 +61,7 @@ class Greedy {
                                const Decision& decision) const;
   bool keep_inputs_exact(const Lowered& lowered);
   [[nodiscard]] Codec codec_for(std::uint32_t storage) const {
-    return best_codec(profile_.storages[storage],
-                      request_.allow_lossy && exact_only_[storage] == 0);
+    return best_codec(profile_, storage, request_, exact_only_[storage] != 0);
   }
   [[nodiscard]] double copy_out_ns(std::uint32_t storage, const Decision& decision) const {
     const Storage& info = profile_.storages[storage];
@@ -81,7 +81,7 @@ class Greedy {
   const Lowering& lowering_;
   Choices choices_;
   std::vector<std::uint64_t> instant_bytes_;  // per op, of the last lowering
-  std::vector<char> exact_only_;              // per storage: a recompute reads it, no lossy codec
+  std::vector<char> exact_only_;              // per storage: a recompute reads it
   std::vector<char> no_offload_;              // per gap: the host has no room for it
   std::vector<Point> points_;                 // with bytes as estimated since then
   std::vector<std::uint32_t> back_at_;

@@ -3,6 +3,7 @@
 // use. Results are entered in a fixed order, so timing decides nothing.
 #include "policy/search/lever_search.hpp"
 
+#include "policy/codec_choice.hpp"
 #include "policy/planners/presets.hpp"
 #include "policy/search/descent.hpp"
 #include "policy/search/greedy.hpp"
@@ -42,8 +43,7 @@ std::vector<Choices> preset_pool(const JointStep& step,
   if (levers.compress) {
     Choices compressed(gaps.gaps.size());
     for (std::size_t g = 0; g < gaps.gaps.size(); ++g) {
-      const Codec codec =
-          best_codec(step.profile.storages[gaps.gaps[g].storage], request.allow_lossy);
+      const Codec codec = best_codec(step.profile, gaps.gaps[g].storage, request);
       if (codec != Codec::kNone && gaps.gaps[g].returns) compressed[g] = {Action::kCompress, codec};
     }
     pool.push_back(std::move(compressed));
@@ -173,9 +173,8 @@ Levers usable_levers(const Profile& profile, const PlanRequest& request, const G
   Levers levers;
   levers.offload = allows(request.actions, Action::kOffload);
   for (const Gap& gap : gaps.gaps) {
-    const Storage& storage = profile.storages[gap.storage];
     levers.recompute = levers.recompute || gap.rebuildable;
-    const Codec codec = best_codec(storage, request.allow_lossy);
+    const Codec codec = best_codec(profile, gap.storage, request);
     levers.compress = levers.compress || codec != Codec::kNone;
     levers.lossy = levers.lossy || !is_lossless(codec);
   }

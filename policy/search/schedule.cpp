@@ -480,7 +480,8 @@ void Schedule::load(const GapTable& gaps, const Choices& choices) {
     };
     bool lossy = false;
     for (std::uint32_t g = gaps.of_storage[s]; g < gaps.of_storage[s + 1]; ++g)
-      lossy = lossy || !is_lossless(choices[g].codec);
+      lossy = lossy || (choices[g].codec != item.exact.codec &&
+                        choices[g].codec == item.lossy.codec && choices[g].codec != Codec::kNone);
     lossy_[s] = lossy ? 1 : 0;
     for (std::uint32_t g = gaps.of_storage[s]; g < gaps.of_storage[s + 1]; ++g) {
       const Gap& gap = gaps.gaps[g];

@@ -2,16 +2,16 @@
 // Flattening a profile; every price comes from the device model.
 #include "policy/search/step_model.hpp"
 
-#include "policy/gaps.hpp"
+#include "policy/codec_choice.hpp"
 
 #include <algorithm>
 
 namespace spillway {
 namespace {
 
-StepModel::Coding coding_of(const Storage& storage, const DeviceModel& device, bool lossy) {
+StepModel::Coding coding_of(const Storage& storage, Codec codec, const DeviceModel& device) {
   StepModel::Coding coding;
-  coding.codec = best_codec(storage, lossy);
+  coding.codec = codec;
   if (coding.codec == Codec::kNone) return coding;
   coding.payload_bytes = payload_bytes(coding.codec, storage.tag.dtype, storage.bytes);
   coding.once_ns = device.codec_ns(coding.codec, storage.tag.dtype, storage.bytes);
@@ -86,8 +86,8 @@ StepModel::StepModel(const Profile& profile, const DeviceModel& device, const Pl
     item.out_ns = device.offload_ns(item.bytes);
     item.in_ns = device.prefetch_ns(item.bytes);
     if (!item.movable || !allows(actions, Action::kCompress)) continue;
-    item.exact = coding_of(storage, device, false);
-    item.lossy = request.allow_lossy ? coding_of(storage, device, true) : item.exact;
+    item.exact = coding_of(storage, best_codec(profile, s, request, true), device);
+    item.lossy = coding_of(storage, best_codec(profile, s, request), device);
   }
   inputs = NumberLists(in);
   outputs = NumberLists(out);

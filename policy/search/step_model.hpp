@@ -33,7 +33,8 @@ struct StepModel {
     std::int64_t out_ns = 0;
     std::int64_t in_ns = 0;
     Coding exact;
-    Coding lossy;  // the same as exact where loss is not allowed or does not pay
+    Coding
+        lossy;  // what backward reads; the same as exact where loss is not allowed or does not pay
   };
   struct Work {
     std::int64_t duration_ns = 0;

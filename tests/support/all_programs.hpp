@@ -188,7 +188,7 @@ class AllPrograms {
         state->now_ns += device_.codec_ns(codec, storage.tag.dtype, storage.bytes);
         state->held -= storage.bytes;
         place.device = kPayload;
-        place.lossy = place.lossy || !is_lossless(codec);
+        place.lossy = place.lossy || !keeps_values(codec, storage.tag);
         place.ready_ns = state->now_ns;
         return true;
       case InstructionKind::kDecompress:

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -326,6 +327,69 @@ TEST_SUITE("unit") {
       CHECK(text.out.find(word) != std::string::npos);
     }
     check_one_line(spillway_run({"plan", sample.trace, "--advise", "jax"}), "--advise", 1);
+  }
+
+  TEST_CASE("--codec and --max-error choose among the codecs that tags permit, in all commands") {
+    const TempDir dir;
+    const std::string trace = (dir.path() / "t.spwt").string();
+    REQUIRE(spillway_run({"generate",
+                          "--model",
+                          "gpt2",
+                          "--layers",
+                          "4",
+                          "--batch",
+                          "16",
+                          "--seq",
+                          "512",
+                          "--vocab",
+                          "512",
+                          "-o",
+                          trace})
+                .exit_code == 0);
+    const std::string plan = (dir.path() / "p.spwp").string();
+    const auto codecs_of = [&](std::vector<std::string> options) {
+      std::vector<std::string> all = {
+          "plan", trace, "--budget", "75%act", "--actions", "keep,compress", "-o", plan, "--json"};
+      all.insert(all.end(), options.begin(), options.end());
+      const ProgramRun run = spillway_run(all);
+      CHECK_MESSAGE(run.exit_code == 0, run.err);
+      std::map<std::string, int> counts;
+      std::ifstream in(plan);
+      const json file = json::parse(in);
+      for (const json& decision : file["decisions"])
+        if (decision[2] == "compress") ++counts[decision[3]];
+      return counts;
+    };
+    CHECK(codecs_of({}).count("int8") == 0);
+    CHECK(codecs_of({}).at("lossless12") > 0);
+    CHECK(codecs_of({"--lossy"}).at("int8") > 0);
+    auto counts = codecs_of({"--lossy", "--max-error", "0.001"});
+    CHECK(counts.count("int8") == 0);
+    CHECK(counts.at("lossless12") > 0);
+    counts = codecs_of({"--lossy", "--codec", "*=lossless12", "--codec", "*mask=none"});
+    CHECK(counts.size() == 1);
+    CHECK(counts.at("lossless12") > 0);
+    counts = codecs_of({"--lossy", "--codec", "*gelu=int4"});
+    CHECK(counts.at("int4") > 0);
+    // The plan just written uses what these forbid.
+    check_one_line(spillway_run({"replay", trace, "--plan", plan, "--lossy", "--max-error", "0.1"}),
+                   "is compressed by int4, which --codec or --max-error forbids",
+                   2);
+    CHECK(spillway_run({"replay", trace, "--plan", plan, "--lossy"}).exit_code == 0);
+    const ProgramRun none =
+        spillway_run({"compare", trace, "--budget", "75%act", "--json", "--codec", "*=none"});
+    REQUIRE(json::accept(none.out));
+    const json rows = json::parse(none.out)["rows"];
+    for (const json& row : rows)
+      if (row["feasible"] == true) CHECK(row["bytes"]["compress"] == 0);
+    check_one_line(spillway_run({"plan", trace, "--codec", "*lse=int8", "--lossy"}),
+                   "it is tagged exact_required",
+                   1);
+    check_one_line(spillway_run({"plan", trace, "--codec", "*gelu=int8"}), "needs --lossy", 1);
+    check_one_line(spillway_run({"plan", trace, "--codec", "nothing*=int8"}), "no storage", 1);
+    check_one_line(spillway_run({"plan", trace, "--codec", "gelu"}), "PATTERN=NAME", 1);
+    check_one_line(spillway_run({"plan", trace, "--max-error", "-1"}), "--max-error", 1);
+    check_one_line(spillway_run({"plan", trace, "--max-error", "nan"}), "--max-error", 1);
   }
 
   TEST_CASE("plan --explain prices what else could be done with a tensor, in one line each") {

@@ -3,6 +3,7 @@
 // refusals.
 #include "integration/generator/generator.hpp"
 
+#include "core/codec.hpp"
 #include "tests/integration/generator/collected_step.hpp"
 
 #include <doctest/doctest.h>
@@ -169,6 +170,61 @@ TEST_SUITE("unit") {
     CHECK((op_named(step, "attn.softmax", 3).tag.flags & kOpRng) == 0);
     CHECK((op_named(step_of("gpt2", {}), "attn.flash", 3).tag.flags & kOpRng) != 0);
     CHECK((op_named(step_of("llama-7b", {}), "attn.flash", 3).tag.flags & kOpRng) == 0);
+  }
+
+  TEST_CASE("statistics, indices, routing and the loss are tagged exact, ReLU's outputs sparse") {
+    const auto flagged = [](const CollectedStep& step, const char* part, std::uint16_t flag) {
+      std::uint64_t with = 0;
+      for (const auto& [id, s] : step.storages) {
+        if (s.tag.kind != BufferKind::kActivation || s.name.find(part) == std::string::npos)
+          continue;
+        if ((s.tag.flags & flag) == 0) return std::uint64_t{0};
+        ++with;
+      }
+      return with;
+    };
+    const auto never_lossy = [](const CollectedStep& step) {
+      std::vector<std::string> wrong;
+      for (const auto& [id, s] : step.storages) {
+        const bool number = s.tag.dtype == Dtype::kBf16 || s.tag.dtype == Dtype::kFp16;
+        const bool lossy = codec_applies(Codec::kInt8, s.tag, true);
+        if (lossy && (s.tag.kind != BufferKind::kActivation || !number)) wrong.push_back(s.name);
+      }
+      return wrong;
+    };
+    GenerateOptions small;
+    small.batch = 1;
+    const CollectedStep mixtral = step_of("mixtral-8x7b", small);
+    for (const char* part : {".stats",
+                             "attn.lse",
+                             "router.softmax",
+                             "router.weights",
+                             "router.indices",
+                             "loss.softmax"})
+      CHECK_MESSAGE(flagged(mixtral, part, kExactRequired) > 0, part);
+    // Every fp32 or integer activation of a 16-bit step is one of these.
+    CHECK(never_lossy(mixtral).empty());
+    CHECK(never_lossy(step_of("gpt2", small)).empty());
+    GenerateOptions half = small;
+    half.dtype = "bf16";
+    for (const char* name : {"resnet-50", "unet", "vgg-16"}) {
+      CAPTURE(name);
+      const CollectedStep step = step_of(name, half);
+      CHECK(never_lossy(step).empty());
+      CHECK(flagged(step, "pool.indices", kExactRequired) > 0);
+    }
+    const CollectedStep unet = step_of("unet", half);
+    const CollectedStep vgg = step_of("vgg-16", half);
+    const CollectedStep t5 = step_of("t5-base", small);
+    CHECK(flagged(vgg, "relu", kSparseValues) == 15);
+    CHECK(unet.storages.at(op_named(unet, "norm1", 2).creates[0]).tag.has(kSparseValues));
+    CHECK(!unet.storages.at(op_named(unet, "norm1", 2).creates[1]).tag.has(kSparseValues));
+    CHECK(!unet.storages.at(op_named(unet, "conv1", 2).creates[0]).tag.has(kSparseValues));
+    CHECK(t5.storages.at(op_named(t5, "mlp.relu dropout", 2).creates[0]).tag.has(kSparseValues));
+    CHECK(!t5.storages.at(op_named(t5, "mlp.dropout", 2).creates[0]).tag.has(kSparseValues));
+    const CollectedStep resnet = step_of("resnet-50", half);
+    CHECK(flagged(resnet, "residual relu", kSparseValues) == 16);
+    CHECK(!resnet.storages.at(op_named(resnet, "norm3", 2).creates[0]).tag.has(kSparseValues));
   }
 
   TEST_CASE("ranges nest by micro-batch, phase and layer and close at the end") {
