@@ -104,7 +104,9 @@ TEST_SUITE("unit: codec command") {
     CHECK(rows.size() == 8);
     double largest = 0;
     for (const std::uint16_t word : words) largest = std::max(largest, std::fabs(number_of(word)));
-    for (const auto& [name, row] : rows) {
+    for (const auto& entry : rows) {
+      const std::string& name = entry.first;
+      const json& row = entry.second;
       CAPTURE(name);
       const Codec codec = parse_codec(name);
       const std::uint64_t bytes = payload_bytes(codec, Dtype::kBf16, 20000);
@@ -185,7 +187,9 @@ TEST_SUITE("unit: codec command") {
     std::copy(words.begin(), words.end(), with_header.begin() + 3);
     const auto plain = codecs_of({Values(words).path, "--dtype", "bf16"});
     const auto skipped = codecs_of({Values(with_header).path, "--dtype", "bf16", "--offset", "6"});
-    for (const auto& [name, row] : plain) {
+    for (const auto& entry : plain) {
+      const std::string& name = entry.first;
+      const json& row = entry.second;
       CAPTURE(name);
       CHECK(skipped.at(name)["max_error"] == row["max_error"]);
       CHECK(skipped.at(name)["snr_db"] == row["snr_db"]);
