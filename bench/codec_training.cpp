@@ -100,8 +100,7 @@ Run train(Codec codec, std::uint64_t seed, std::uint64_t steps) {
   }
   run.source_bytes = stash.source_bytes();
   run.kept_bytes = stash.kept_bytes();
-  run.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return run;
 }
 
@@ -199,7 +198,13 @@ int main(int argc, char** argv) {
   }
   std::vector<Run> runs;
   std::printf("%-11s %4s  %8s  %8s  %7s  %7s  %7s\n",
-              "codec", "seed", "last 10%", "to exact", "bytes", "misfits", "seconds");
+              "codec",
+              "seed",
+              "last 10%",
+              "to exact",
+              "bytes",
+              "misfits",
+              "seconds");
   for (std::uint64_t seed = 1; seed <= options->seeds; ++seed) {
     const std::size_t exact = runs.size();
     for (const Codec codec : kArms) {

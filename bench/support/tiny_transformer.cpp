@@ -14,8 +14,8 @@ constexpr float kNormEpsilon = 1e-5F;
 std::size_t size_of(int value) { return static_cast<std::size_t>(value); }
 
 /// out (m, n) += a (m, k) b (k, n); all row-major.
-void add_product(const float* a, const float* b, float* out, std::size_t m, std::size_t k,
-                 std::size_t n) {
+void add_product(
+    const float* a, const float* b, float* out, std::size_t m, std::size_t k, std::size_t n) {
   for (std::size_t i = 0; i < m; ++i)
     for (std::size_t p = 0; p < k; ++p) {
       const float factor = a[i * k + p];
@@ -26,8 +26,8 @@ void add_product(const float* a, const float* b, float* out, std::size_t m, std:
 }
 
 /// out (k, n) += the transpose of a (m, k), times b (m, n).
-void add_transposed_product(const float* a, const float* b, float* out, std::size_t m,
-                            std::size_t k, std::size_t n) {
+void add_transposed_product(
+    const float* a, const float* b, float* out, std::size_t m, std::size_t k, std::size_t n) {
   for (std::size_t i = 0; i < m; ++i)
     for (std::size_t p = 0; p < k; ++p) {
       const float factor = a[i * k + p];
@@ -52,14 +52,11 @@ void add_to(Floats* sum, const Floats& x) {
 constexpr float kGeluScale = 0.7978845608F;  // sqrt(2 / pi)
 constexpr float kGeluCube = 0.044715F;
 
-float gelu(float x) {
-  return 0.5F * x * (1 + std::tanh(kGeluScale * (x + kGeluCube * x * x * x)));
-}
+float gelu(float x) { return 0.5F * x * (1 + std::tanh(kGeluScale * (x + kGeluCube * x * x * x))); }
 
 float gelu_slope(float x) {
   const float t = std::tanh(kGeluScale * (x + kGeluCube * x * x * x));
-  return 0.5F * (1 + t) +
-         0.5F * x * (1 - t * t) * kGeluScale * (1 + 3 * kGeluCube * x * x);
+  return 0.5F * (1 + t) + 0.5F * x * (1 - t * t) * kGeluScale * (1 + 3 * kGeluCube * x * x);
 }
 
 /// Approximately normal, from sums of uniform numbers: the same on every machine.
@@ -371,7 +368,8 @@ double TinyTransformer::train_step(std::span<const std::uint8_t> bytes,
     const Layer& layer = layers_[l];
     const LayerTape& tape = tapes[l];
     const Floats fc2_in = stash->load(tape.fc2_in);
-    Floats down = linear_backward(layer.fc2, fc2_in, dropout_backward(gradient, tape.mask2, *stash));
+    Floats down =
+        linear_backward(layer.fc2, fc2_in, dropout_backward(gradient, tape.mask2, *stash));
     if (layer.relu) {
       for (std::size_t i = 0; i < down.size(); ++i) down[i] = fc2_in[i] > 0 ? down[i] : 0.0F;
     } else {
