@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fp16 to fp32 and back by the processor's own instructions, where the target has them; compilers do
-// not find these in the bodies' integers. Exact where it is used, so the bodies judge it: the same
-// bits come out without (tests/kernels/same_bits).
+// fp16 to fp32 and back by the processor's own instructions, where the target has them; compilers
+// do not find these in the bodies' integers. Exact where it is used, so the bodies judge it: the
+// same bits come out without (tests/kernels/same_bits).
 #pragma once
 
 #include "kernels/body/host_device.hpp"

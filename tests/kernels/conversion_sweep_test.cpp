@@ -143,9 +143,8 @@ std::vector<std::uint32_t> borders(const Grid& grid) {
       for (const std::uint32_t sign : {0u, 0x80000000u})
         if (bits + near >= 3) raw.push_back((bits + near - 3) | sign);
   };
-  const int codes = grid.mantissa_bits == 0 ? 127 : 0x7f;
   double before = 0;
-  for (int code = 0; code < codes; ++code) {
+  for (int code = 0; code < 0x7f; ++code) {
     double value = code;
     if (grid.mantissa_bits != 0) {
       const int steps = 1 << grid.mantissa_bits;
