@@ -117,7 +117,7 @@ std::vector<Job> jobs_of(const PlanRequest& request,
     // then another road is the better one.
     add(std::nullopt, 0.002);
     if (!starts.empty()) add(starts[0], 0.002);
-    if (!effort.brief && rival == nullptr) add(std::nullopt, 0.03);
+    if (!effort.brief) add(std::nullopt, 0.03);
     if (effort.parts && request.allow_lossy)
       jobs.push_back({std::nullopt, 0.002, nullptr, request.actions, false});
   } else {
