@@ -63,8 +63,16 @@ void compare(const Profile& profile) {
     MESSAGE(profile.ops.size() << " ops: all levers " << overhead(all_ns) << " %, recompute "
                                << (recompute_ns == kNoPlan ? -1 : overhead(recompute_ns)) << " %");
     CHECK(all_ns <= recompute_ns);
-    for (const std::string_view name : {"chen-sqrt", "every-k", "full", "selective", "segments",
-                                        "speed", "memory", "collection", "dtr", "capuchin"}) {
+    for (const std::string_view name : {"chen-sqrt",
+                                        "every-k",
+                                        "full",
+                                        "selective",
+                                        "segments",
+                                        "speed",
+                                        "memory",
+                                        "collection",
+                                        "dtr",
+                                        "capuchin"}) {
       CAPTURE(name);
       PlanRequest plain = request;
       const Planner& planner = *find_planner(name, &plain).value();
@@ -81,8 +89,8 @@ TEST_SUITE_BEGIN("data");
 
 TEST_CASE("on recorded steps joint is never slower than a named method, nor with more levers") {
   SPW_REQUIRE_SHARED_DATA(folder);
-  std::vector<std::filesystem::path> files = {
-      folder / "checkmate" / "resnet50_184_graph.json", folder / "checkmate" / "unet_11_graph.json"};
+  std::vector<std::filesystem::path> files = {folder / "checkmate" / "resnet50_184_graph.json",
+                                              folder / "checkmate" / "unet_11_graph.json"};
   for (const auto& entry : std::filesystem::directory_iterator(folder / "dtr" / "logs"))
     files.push_back(entry.path());
   int steps = 0;
