@@ -28,7 +28,7 @@ struct HostLane {
 /// Two numbers below 16 a byte, the earlier one low. Pairs are read as one 16-bit number.
 template <uint32_t kValues>
 SPW_HD void pack_nibbles(const uint8_t* SPW_RESTRICT numbers, uint8_t* SPW_RESTRICT nibbles) {
-  for (uint32_t i = 0; i < kValues / 2; ++i) {
+  for (size_t i = 0; i < kValues / 2; ++i) {
     uint16_t pair;
     __builtin_memcpy(&pair, numbers + 2 * i, 2);
     nibbles[i] = static_cast<uint8_t>(pair | pair >> 4);
@@ -38,7 +38,7 @@ SPW_HD void pack_nibbles(const uint8_t* SPW_RESTRICT numbers, uint8_t* SPW_RESTR
 /// The inverse.
 template <uint32_t kValues>
 SPW_HD void unpack_nibbles(const uint8_t* SPW_RESTRICT nibbles, uint8_t* SPW_RESTRICT numbers) {
-  for (uint32_t i = 0; i < kValues / 2; ++i) {
+  for (size_t i = 0; i < kValues / 2; ++i) {
     const auto pair = static_cast<uint16_t>((nibbles[i] | nibbles[i] << 4) & 0x0f0f);
     __builtin_memcpy(numbers + 2 * i, &pair, 2);
   }

@@ -21,8 +21,9 @@ namespace {
 // Steps of more ops than this get fewer tries.
 constexpr std::size_t kLongStepOps = 2048;
 
-// With a budget: prefetches moved ahead for a few budgets that do not depend on the one asked for,
-// and the fastest that fits. So more memory never makes the step slower.
+// With a budget: prefetches moved ahead for budgets that do not depend on the one asked for, and
+// the fastest that fits. So more memory never makes the step slower. The rungs double their
+// distance from the least budget, where a little room means most.
 Lowered fastest_ahead(const Profile& profile,
                       const DeviceModel& device,
                       const PlanRequest& request,
@@ -32,23 +33,30 @@ Lowered fastest_ahead(const Profile& profile,
                       const Lowered& tight) {
   const std::uint64_t need_bytes = tight.min_budget_bytes();
   const std::uint64_t high_bytes = std::max(need_bytes, summarize(profile).keep_all_peak_bytes);
-  const std::uint64_t rungs = profile.ops.size() > kLongStepOps ? 2 : 8;
+  const int doublings = profile.ops.size() > kLongStepOps ? 7 : 10;
   SimOptions options;
   options.budget_bytes = request.budget_bytes;
   Lowered best = tight;
   std::int64_t best_ns = std::numeric_limits<std::int64_t>::max();
-  for (std::uint64_t i = 0; i <= rungs + 1; ++i) {
-    // The last one: just in time.
-    const std::uint64_t bytes = need_bytes + (high_bytes - need_bytes) / rungs * std::min(i, rungs);
-    if (i <= rungs && bytes > request.budget_bytes) continue;
-    Lowered lowered = i <= rungs ? lowering.ahead(choices, bytes, tight) : tight;
-    // A prefetch moved ahead may find a chain of recomputes that it did not foresee.
-    if (lowered.min_budget_bytes() > std::max(bytes, need_bytes)) continue;
+  const auto try_plan = [&](Lowered lowered) {
     const Plan plan = make_plan(profile, gaps, choices, lowered, "", request.budget_bytes);
     const auto sim = simulate(profile, device, plan, options);
-    if (!sim.ok() || !sim.value().fits || sim.value().step_ns >= best_ns) continue;
+    if (!sim.ok() || !sim.value().fits || sim.value().step_ns >= best_ns) return;
     best_ns = sim.value().step_ns;
     best = std::move(lowered);
+  };
+  const auto try_budget = [&](std::uint64_t bytes) {
+    if (bytes > request.budget_bytes) return;
+    Lowered lowered = lowering.ahead(choices, bytes, tight);
+    // A prefetch moved ahead may find a chain of recomputes that it did not foresee.
+    if (lowered.min_budget_bytes() <= bytes) try_plan(std::move(lowered));
+  };
+  try_plan(tight);  // just in time
+  try_budget(need_bytes);
+  for (int i = doublings; i >= 0; --i) {
+    const std::uint64_t room = (high_bytes - need_bytes) >> i;
+    try_budget(need_bytes + room);
+    try_budget(need_bytes + room + room / 2);
   }
   return best;
 }
