@@ -182,7 +182,7 @@ TEST_SUITE("offload") {
         options.chunk_bytes = 64 << 10;
         options.use_uring = uring;
         options.use_direct = direct;
-        const auto store = make_store(options);
+        auto store = make_store(options);
         MESSAGE(std::string(store->stats().io)
                 << (store->stats().is_direct ? ", direct" : ", cached"));
         if (!uring) CHECK(std::string(store->stats().io) == "thread");
@@ -224,6 +224,7 @@ TEST_SUITE("offload") {
         // What is under way when the store ends ends before it.
         const Pages last(1 << 20, 7);
         REQUIRE(store->write(last.data(), 1 << 20).ok());
+        store.reset();
       }
   }
 
